@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Several platforms under one name: describing, gathering, editing, choosing, publishing and joining indexes."""

@@ -88,7 +88,7 @@ class Source(ABC):
         transfer does so inside the stream.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most places have nothing to give back
         """Give back connections and temporary files."""
 
     def __enter__(self) -> Self:
@@ -229,7 +229,9 @@ def read(source: Source, descriptor: Descriptor, limit: int = MAX_BYTES) -> byte
     Raises :class:`~manyfest.errors.TooLarge` before anything is fetched if the descriptor says more than ``limit``.
     """
     if descriptor.size > limit:
-        raise TooLarge(f"{source.place}: {descriptor.digest} has {descriptor.size} bytes, over the limit of {limit}")
+        raise TooLarge(
+            f"{source.place}: {descriptor.digest} has {descriptor.size} bytes, over the limit of {limit}"
+        )
     stream = Verified(source.open(descriptor), descriptor, source.place)
     try:
         return stream.read()
@@ -240,7 +242,9 @@ def read(source: Source, descriptor: Descriptor, limit: int = MAX_BYTES) -> byte
 def load(source: Source, descriptor: Descriptor) -> Document:
     """The child document a descriptor points to, checked against it."""
     if descriptor.size > MAX_BYTES:
-        raise TooLarge(f"{source.place}: {descriptor.digest} has {descriptor.size} bytes, over the limit of {MAX_BYTES}")
+        raise TooLarge(
+            f"{source.place}: {descriptor.digest} has {descriptor.size} bytes, over the limit of {MAX_BYTES}"
+        )
     document = source.resolve(str(descriptor.digest))
     if document.size != descriptor.size:
         raise SizeMismatch(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["ASK_FIRST", "MAX_DEPTH", "MAX_DOCUMENTS", "Event", "Plan", "copy", "move", "plan"]
+__all__ = ["ASK_FIRST", "MAX_DEPTH", "MAX_DOCUMENTS", "Event", "Plan", "copy", "move", "plan", "present"]
 
 MAX_DEPTH = 8
 """How deep indexes may nest. Nobody nests more than two; a registry that claims more is hostile or broken."""
@@ -188,7 +188,8 @@ def copy(
     made, older = Pool(2).map(lambda step: step(), steps)
     assert isinstance(made, Plan)
     if isinstance(older, Descriptor):
-        made = made.without(_present(made, root, older, target, pool))
+        same = older.digest == root.digest
+        made = made.without(set(made.documents) if same else present(made, target, pool))
     if on_plan is not None:
         on_plan(made)
     move(made, target, names, root, pool, on_event)
@@ -243,10 +244,8 @@ def _older(target: Store, names: Sequence[str]) -> Descriptor | None:
         raise CopyError(f"{target.place}: {error}", side="target", hint=error.hint) from error
 
 
-def _present(made: Plan, root: Document, older: Descriptor, target: Store, pool: Pool) -> set[Digest]:
-    """The documents that stand at the target already, whole, since children come before parents."""
-    if older.digest == root.digest:
-        return set(made.documents)
+def present(made: Plan, target: Store, pool: Pool) -> set[Digest]:
+    """The plan's documents that stand at the target already: whole, since children come before parents."""
     documents = [document for _, document in made.documents.values()]
     known = pool.map(
         lambda document: _on_target(
@@ -274,7 +273,9 @@ def _move_blob(
         tell(Event("skipped", blob))
         return
     plain = blob.bare()
-    if blob.size >= ASK_FIRST and _on_target(lambda: target.exists(plain), target, f"asking for {blob.digest}"):
+    if blob.size >= ASK_FIRST and _on_target(
+        lambda: target.exists(plain), target, f"asking for {blob.digest}"
+    ):
         tell(Event("there", blob))
         return
     if isinstance(target, CanMount) and _on_target(
@@ -303,8 +304,7 @@ def _from_source(source: Source, blob: Descriptor, pool: Pool, tell: Callable[[E
             stream = source.open(blob, offset)
         except Error as error:
             raise _source_failed(source, blob, error) from error
-        told = _Told(pool.watched(stream, lambda size: tell(Event("sent", blob, size))), source, blob)
-        return told
+        return _Told(pool.watched(stream, lambda size: tell(Event("sent", blob, size))), source, blob)
 
     return opened
 
