@@ -15,17 +15,18 @@ Grammar (https://pkg.go.dev/github.com/distribution/reference, whose words these
     tag              ::= one of A-Z a-z 0-9 "_", then up to 127 of those or "." "-"
     digest           ::= "sha256:" 64 of 0-9 a-f | "sha384:" 96 | "sha512:" 128
 
-The first component is a domain if it has a "." or ":" or an upper-case letter, or is ``localhost``; otherwise the name
-belongs to ``docker.io``, where a single component means ``library/``. ``index.docker.io`` is an old word for it.
+The first component is a domain if it has a "." or ":" or an upper-case letter, or is ``localhost``; otherwise
+the name belongs to ``docker.io``, where one component means ``library/``. ``index.docker.io`` is an old word
+for it.
 
     >>> r = Reference.parse("app:1.2")
     >>> str(r), r.name, r.familiar, r.target
     ('docker.io/library/app:1.2', 'docker.io/library/app', 'app:1.2', '1.2')
     >>> Reference.parse("localhost:5000/acme/app").target
     'latest'
-    >>> Reference.parse("acme/app:1+2")
+    >>> Reference.parse("acme/app:+2")
     Traceback (most recent call last):
-    manyfest.errors.InvalidReference: 'acme/app:1+2': character 11 is '+', expected a letter, digit, '_', '.' or '-'
+    manyfest.errors.InvalidReference: 'acme/app:+2': character 10 is '+', expected a letter, digit or '_'
 """
 
 from __future__ import annotations
@@ -71,11 +72,8 @@ _DIGEST = "|".join(rf"{name}:[0-9a-f]{{{length}}}" for name, length in _DIGEST_L
 _QUALIFIED = rf"({_DOMAIN})/({_PATH})(?::({_TAG}))?(?:@({_DIGEST}))?"
 _IDENTIFIER = r"[0-9a-f]{64}"
 
-_LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_HEX = frozenset("0123456789abcdef")
-_TAG_START = _LOWER | _UPPER | {"_"}
-_TAG_CHARACTER = _TAG_START | {".", "-"}
+_TAG_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
 class Reference(Value):
@@ -96,7 +94,7 @@ class Reference(Value):
         text = str(self)
         if not _is_domain(domain):
             raise InvalidReference(
-                f"{text!r}: {domain!r} is not a registry, expected a name with '.' or ':', or localhost"
+                f"{_shown(text)}: {domain!r} is not a registry, expected a name with '.' or ':', or localhost"
             )
         found = _match(text)
         if found is None:
@@ -107,17 +105,17 @@ class Reference(Value):
             )
         if len(path) > MAX_PATH:
             raise InvalidReference(
-                f"{text[:80]!r}…: the repository name has {len(path)} characters, expected at most {MAX_PATH}"
+                f"{_shown(text)[:80]}…: the repository name has {len(path)} characters, expected at most {MAX_PATH}"
             )
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a name as people write it. Raises :class:`InvalidReference`, saying which character is wrong."""
+        """Read a name as people write it. Raises :class:`InvalidReference` naming the wrong character."""
         if not text:
             raise InvalidReference("an empty name, expected one such as ghcr.io/acme/app:1.2")
         if len(text) > _MAX_TEXT:
             raise InvalidReference(
-                f"{text[:80]!r}…: a name of {len(text)} characters, expected at most {_MAX_TEXT}"
+                f"{_shown(text)[:80]}…: a name of {len(text)} characters, expected at most {_MAX_TEXT}"
             )
         if re.fullmatch(_IDENTIFIER, text):
             raise InvalidReference(
@@ -137,7 +135,7 @@ class Reference(Value):
 
     @property
     def familiar(self) -> str:
-        """As people write it: without ``docker.io/`` and ``library/`` where that reads back as the same name."""
+        """As people write it: without ``docker.io/`` and ``library/`` where that reads back the same."""
         return self._short() + self._suffix()
 
     @property
@@ -204,19 +202,14 @@ def _split(text: str) -> tuple[str, str]:
 def _explain(text: str, full: str, start: int, shift: int) -> NoReturn:
     """Say which character breaks the grammar, counted from one in the text as it was given.
 
-    ``full`` is the completed text, whose path begins at ``start``; ``shift`` is what to add to a position in its
-    path to get the one in ``text`` (negative when something was completed).
+    ``full`` is the completed text, whose path begins at ``start``; ``shift`` is what to add to a position in
+    its path to get the one in ``text``: negative when something was completed.
     """
-    shown = _shown(text)
-    at, expected = _first_wrong(full, start)
+    at, expected = _wrong_in_domain(full[: start - 1]) or _wrong_after_domain(full, start)
     if at >= start:
         at += shift
-    hint = _hint(text, at)
-    if at < len(text):
-        what = f"character {at + 1} is {text[at]!r}"
-    else:
-        what = f"it ends after character {len(text)}"
-    raise InvalidReference(f"{shown}: {what}, expected {expected}", hint=hint)
+    what = f"character {at + 1} is {text[at]!r}" if at < len(text) else f"it ends after character {len(text)}"
+    raise InvalidReference(f"{_shown(text)}: {what}, expected {expected}", hint=_hint(text, at))
 
 
 def _shown(text: str) -> str:
@@ -237,80 +230,56 @@ def _hint(text: str, at: int) -> str:
     return "a name looks like ghcr.io/acme/app:1.2 or ghcr.io/acme/app@sha256:…"
 
 
-def _first_wrong(full: str, start: int) -> tuple[int, str]:
-    """The first position that no valid name could have here, and what could be there."""
-    wrong = _wrong_in_domain(full[: start - 1])
-    if wrong is not None:
-        return wrong
-    at, expected = _scan_path(full, start)
-    if at < len(full) and full[at] == ":" and expected.startswith("more"):
-        at, expected = _scan_tag(full, at + 1)
-    if at < len(full) and full[at] == "@" and expected.startswith("more"):
-        return _scan_digest(full, at + 1)
-    return at, expected.removeprefix("more: ")
-
-
 def _wrong_in_domain(domain: str) -> tuple[int, str] | None:
+    """Position and expectation, or ``None`` for a good domain."""
     if re.fullmatch(_DOMAIN, domain):
         return None
-    begun = re.match(_HOST, domain)
-    if begun is None:
+    at = _end(_HOST, domain, 0)
+    if at == 0:
         return _wrong_host(domain)
-    at = begun.end()
-    if at < len(domain) and domain[at] == ":":
-        port = re.match(_PORT, domain[at + 1 :])
-        return at + 1 + (port.end() if port else 0), "the digits of a port, then '/'"
-    if at < len(domain) and domain[at] in ".-":
-        # A dot or hyphen must be followed by another letter or digit; hyphens may come in runs.
-        run = at + 1
-        while domain[at] == "-" and run < len(domain) and domain[run] == "-":
-            run += 1
-        return run, "a letter or digit"
-    return at, "a letter, digit, '.', '-', ':' or '/'"
+    if domain.startswith(":", at):
+        return _end(_PORT, domain, at + 1), "the digits of a port, then '/'"
+    if domain[at] in ".-" and domain[0] != "[":
+        return _end(r"\.|-+", domain, at), "a letter or digit"
+    return at, "'.', '-', ':' or '/' after the host's letters and digits"
 
 
 def _wrong_host(domain: str) -> tuple[int, str]:
     if not domain.startswith("["):
         return 0, "a letter, a digit or '['"
-    inside = re.match(r"\[[a-fA-F0-9:]*", domain)
-    at = inside.end() if inside else 1
-    return at, "hexadecimal digits and ':' of an IPv6 address, then ']'"
+    return _end(r"\[[a-fA-F0-9:]*", domain, 0), "hexadecimal digits and ':' of an IPv6 address, then ']'"
 
 
-def _scan_path(full: str, at: int) -> tuple[int, str]:
-    """From the start of a path component to the first character that does not belong to the path."""
-    path = re.match(rf"{_PATH}", full[at:])
-    if path is None:
+def _wrong_after_domain(full: str, start: int) -> tuple[int, str]:
+    at = _end(_PATH, full, start)
+    if at == start:
         return at, "a lower-case letter or digit"
-    at += path.end()
-    if at < len(full) and full[at] in "/._-":
-        return _after_separator(full, at), "a lower-case letter or digit"
-    return at, "more: a lower-case letter, digit, '.', '_', '-', '/', ':' or '@'"
+    if full.startswith(("/", ".", "_", "-"), at):
+        return _end(r"/|\.|__?|-+", full, at), "a lower-case letter or digit"
+    if full.startswith(":", at):
+        start, at = at + 1, _end(_TAG, full, at + 1)
+        if at == start:
+            return at, "a letter, digit or '_'"
+        if at < len(full) and full[at] in _TAG_CHARACTERS:
+            return at, "the end of the tag, which has at most 128 characters"
+        if not full.startswith("@", at):
+            return at, "a letter, digit, '_', '.' or '-'"
+    if full.startswith("@", at):
+        return _wrong_in_digest(full, at + 1)
+    return at, "a lower-case letter, digit, '.', '_', '-', '/', ':' or '@'"
 
 
-def _after_separator(full: str, at: int) -> int:
-    longest = re.match(rf"/|{_SEPARATOR.replace('[._]|__', '__|[._]')}", full[at:])
-    return at + (longest.end() if longest else 1)
-
-
-def _scan_tag(full: str, at: int) -> tuple[int, str]:
-    start = at
-    if at >= len(full) or full[at] not in _TAG_START:
-        return at, "a letter, digit or '_' to start the tag"
-    while at < len(full) and full[at] in _TAG_CHARACTER and at - start < 128:
-        at += 1
-    if at - start == 128 and at < len(full) and full[at] in _TAG_CHARACTER:
-        return at, "the end of a tag of at most 128 characters"
-    if at < len(full) and full[at] != "@":
-        return at, "a letter, digit, '_', '.' or '-'"
-    return at, "more: a letter, digit, '_', '.', '-' or '@'"
-
-
-def _scan_digest(full: str, at: int) -> tuple[int, str]:
-    algorithm, colon, encoded = full[at:].partition(":")
+def _wrong_in_digest(full: str, at: int) -> tuple[int, str]:
+    algorithm, colon, _ = full[at:].partition(":")
     length = _DIGEST_LENGTHS.get(algorithm)
     if length is None or not colon:
         return at, "a digest: sha256:, sha384: or sha512: and hexadecimal digits"
-    start = at + len(algorithm) + 1
-    wrong = next((i for i, c in enumerate(encoded[:length]) if c not in _HEX), min(len(encoded), length))
-    return start + wrong, f"{length} of 0-9 a-f after {algorithm}:"
+    return _end(
+        f"[0-9a-f]{{0,{length}}}", full, at + len(algorithm) + 1
+    ), f"{length} of 0-9 a-f after {algorithm}:"
+
+
+def _end(word: str, text: str, at: int) -> int:
+    """Where ``word`` stops matching from ``at`` on; ``at`` itself when it does not match."""
+    found = re.compile(word).match(text, at)
+    return at if found is None else found.end()

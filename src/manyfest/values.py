@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Immutable values without :mod:`dataclasses`, whose import alone costs more than a whole registry request.
 
-``docs/decisions/0005-values-without-dataclasses.md`` has the figures. A value names its fields in ``__slots__``
-and sets them once, in ``__init__``::
+``docs/decisions/0005-values-without-dataclasses.md`` has the figures. A value names its fields in
+``__slots__`` and sets them once, in ``__init__``::
 
     >>> class Point(Value):
     ...     __slots__ = ("x", "y")
@@ -29,7 +29,7 @@ __all__ = ["Value"]
 class Value:
     """Equality, hash and repr over ``__slots__``; assignment raises :class:`AttributeError`."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def _set(self, **fields: Any) -> None:
         for name, value in fields.items():
@@ -57,6 +57,16 @@ class Value:
     def __hash__(self) -> int:
         return hash((type(self), *self._fields()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copying and pickling would set the slots one by one, which is what a value refuses.
+        return _rebuilt, (type(self), {name: getattr(self, name) for name in self.__slots__})
+
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.__slots__, self._fields(), strict=True))
+        shown = ", ".join(
+            f"{name}={value!r}" for name, value in zip(self.__slots__, self._fields(), strict=True)
+        )
         return f"{type(self).__name__}({shown})"
+
+
+def _rebuilt(kind: type[Value], fields: dict[str, Any]) -> Value:
+    return kind(**fields)

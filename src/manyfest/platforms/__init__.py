@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Platforms: what an image is for, what a machine is, and whether they fit.
 
-Text form (https://pkg.go.dev/github.com/containerd/platforms, with crane's and regctl's ways to say a version)::
+Text form (https://pkg.go.dev/github.com/containerd/platforms, with crane's and regctl's ways to say a
+version)::
 
-    platform ::= system | architecture | system "/" architecture [ "/" variant ] [ ":" version | ",osver=" version ]
+    platform ::= ( system | architecture | system "/" architecture [ "/" variant ] ) [ version-suffix ]
     system   ::= os [ "(" version ( "+" feature )* ")" ]
+    version-suffix ::= ":" version | ",osver=" version
 
 Platforms are kept and printed as they were written, and compared by :func:`normalise`. The list is open: any
-well-formed pair is accepted, ``is_known`` says whether somebody runs it, ``suggestion`` what was probably meant.
+well-formed pair is accepted, ``is_known`` says whether somebody runs it, ``suggestion`` what was meant.
 
     >>> p = Platform.parse("linux/arm64/v8")
     >>> str(p), str(normalise(p)), Only(Platform.parse("linux/arm64")).matches(p)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which image of several a machine takes: containerd's ordered vectors, as data where they are data.
 
-A matcher compares normalised platforms. ``rank`` is the position in its vector, 0 the best; :func:`best` takes the
-lowest, then the one with more matching ``os.features``, then Windows' newest version, then **the first in the list**.
+A matcher compares normalised platforms. ``rank`` is the position in its vector, 0 the best. :func:`best` is
+the lowest, then more matching ``os.features``, then Windows' newest version, then **the first in the list**.
 
     >>> from manyfest.platforms import Only, Platform, best
     >>> listed = [Platform.parse(text) for text in ("linux/arm/v6", "linux/arm/v7", "linux/386")]
@@ -79,7 +79,7 @@ class OnlyStrict(Matcher):
 
 
 class Only(Matcher):
-    """What this machine runs, best first: itself, then what its processor runs besides; see :func:`vector`."""
+    """What this machine runs, best first: itself, then what its processor runs besides (:func:`vector`)."""
 
     def __init__(self, host: Platform) -> None:
         super().__init__(*vector(host))
@@ -96,9 +96,11 @@ class AnyOf(Matcher):
 def vector(host: Platform) -> tuple[Platform, ...]:
     """The platforms that a machine runs natively, best first, as containerd orders them.
 
-    ``amd64/vN`` down to plain amd64, then 386; ``arm/vN`` down to v5; ``arm64/v9.x`` down to v9, then v8.(x+5), at
-    most v8.9, down to v8; every arm64 then arm/v8 down to v5; ppc64le and riscv64 their lower levels, then no
-    variant; everything else only itself.
+    - ``amd64/vN`` down to plain amd64, then 386.
+    - ``arm/vN`` down to v5.
+    - ``arm64/v9.x`` down to v9, then v8.(x+5), at most v8.9, down to v8; every arm64 then arm/v8 down to v5.
+    - ppc64le and riscv64: their lower levels, then no variant.
+    - Everything else: itself, then no variant.
     """
     host = normalise(host)
     pairs = [(host.architecture, host.variant), *_below(host.architecture, host.variant)]
@@ -179,8 +181,8 @@ def ranked(
 ) -> list[T]:
     """The entries that match, best first, equals in the order in which they came.
 
-    An entry is a platform, or has one as ``.platform``, unless ``platform_of`` says otherwise; entries without one do
-    not match (an engine opens their config to find out).
+    An entry is a platform, or has one as ``.platform``, unless ``platform_of`` says otherwise; those without
+    one do not match (an engine opens their config to find out).
     """
     read = platform_of or _platform_of
     found: list[tuple[Key, T]] = []

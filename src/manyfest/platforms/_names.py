@@ -6,7 +6,7 @@ Every name here is one row of one table. Two words mean different things to diff
 - ``armhf`` is arm/v7 for containerd and Debian, but arm/v6 for Alpine and Raspbian.
 - ``armel`` is arm/v6 for containerd, but arm/v5 for Debian.
 
-:func:`from_name` reads both as containerd does, and :func:`from_debian` and :func:`from_alpine` as their owners do.
+:func:`from_name` reads both as containerd does, :func:`from_debian` and :func:`from_alpine` as their owners.
 A kernel of mips64 says ``mips64`` whatever its byte order; :func:`from_uname` takes the order as an argument.
 
     >>> names(Platform.parse("linux/arm/v7")).debian, str(from_name("armv6l")), str(from_alpine("armhf"))
@@ -158,7 +158,7 @@ _OTHER = {
     "loong": "loong64",
 }
 
-# Pairs that Go compiles for (go tool dist list), Docker's list for annotate, and WebAssembly as engines name it.
+# What Go compiles for (go tool dist list), Docker's list for annotate, and WebAssembly as engines name it.
 _KNOWN_PAIRS = {
     "aix": "ppc64",
     "android": "386 amd64 arm arm64",
@@ -168,7 +168,7 @@ _KNOWN_PAIRS = {
     "illumos": "amd64",
     "ios": "amd64 arm64",
     "js": "wasm",
-    "linux": "386 amd64 arm arm64 loong64 mips mipsle mips64 mips64le ppc64 ppc64le riscv64 s390x sparc64 wasm",
+    "linux": "386 amd64 arm arm64 loong64 mips mipsle mips64 mips64le ppc64 ppc64le riscv64 s390x sparc64",
     "netbsd": "386 amd64 arm arm64",
     "openbsd": "386 amd64 arm arm64 mips64 ppc64 riscv64",
     "plan9": "386 amd64 arm",
@@ -248,7 +248,7 @@ def _from_column(name: str, owner: str, rows: dict[str, Names]) -> Platform:
 
 
 def from_name(text: str, *, os: str = "linux") -> Platform:
-    """Any known spelling: ``arm64``, ``aarch64``, ``armhf``, ``arm32v7``, ``x86_64-linux-gnu``, ``linux-arm-v7``, …
+    """Any known spelling: ``arm64``, ``aarch64``, ``armhf``, ``arm32v7``, ``linux-arm-v7``, a GNU triple.
 
     For names of files and tags such as ``Dockerfile.armhf``. Case does not matter; ambiguous words mean what
     containerd says. Raises :class:`InvalidPlatform` with a suggestion.
@@ -258,7 +258,7 @@ def from_name(text: str, *, os: str = "linux") -> Platform:
     if found is None:
         near = suggest(word)
         raise InvalidPlatform(
-            f"{text!r}: not the name of an architecture, expected one such as arm64, armhf, x86_64 or linux-arm-v7",
+            f"{text!r}: not the name of an architecture, expected one such as arm64, x86_64 or linux-arm-v7",
             hint=f"did you mean {near}?" if near else "",
         )
     return found

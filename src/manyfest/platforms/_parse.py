@@ -132,7 +132,8 @@ def _check_words(text: str, parts: list[str]) -> None:
             begun = re.match(r"[A-Za-z0-9_.-]*", part)
             wrong = at + (begun.end() if begun else 0)
             raise InvalidPlatform(
-                f"{text!r}: character {wrong + 1} is {text[wrong]!r}, expected a letter, digit, '_', '.' or '-'"
+                f"{text!r}: character {wrong + 1} is {text[wrong]!r}, "
+                "expected a letter, digit, '_', '.' or '-'"
             )
         at += len(part) + 1
 

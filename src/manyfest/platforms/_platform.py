@@ -18,16 +18,20 @@ _OS_CHARACTERS = frozenset(_LETTERS + "_-")
 _WORD_CHARACTERS = frozenset(_LETTERS + "_.-")
 _MAX_WORD = 128
 
-_SYSTEMS = frozenset(
-    "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris wasi wasip1 "
-    "windows zos".split()
-)
-_ARCHITECTURES = frozenset(
-    "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 "
-    "mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm".split()
-)
+# fmt: off
+_SYSTEMS = frozenset((
+    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl",
+    "netbsd", "openbsd", "plan9", "solaris", "wasi", "wasip1", "windows", "zos",
+))
 
-# Architecture spellings that every engine of Docker's family reads: name -> (architecture, variant that it implies).
+_ARCHITECTURES = frozenset((
+    "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64", "mips",
+    "mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "riscv", "riscv64", "s390", "s390x",
+    "sparc", "sparc64", "wasm",
+))
+# fmt: on
+
+# Spellings that every engine of Docker's family reads: name -> (architecture, variant that it implies).
 _SPELLINGS = {
     "i386": ("386", ""),
     "x86_64": ("amd64", None),
@@ -44,10 +48,10 @@ _VARIANTS = {
 
 
 class Platform(Value):
-    """What an image is for, or what a machine is. Fields are kept as they were written; see :func:`normalise`.
+    """What an image is for, or what a machine is. Fields stay as they were written; see :func:`normalise`.
 
-    ``os_version`` and ``os_features`` are Windows' in practice; ``features`` is reserved by the specification and
-    kept. Empty text means "not said". Raises :class:`InvalidPlatform` for characters that no platform has.
+    ``os_version`` and ``os_features`` are Windows' in practice; ``features`` is reserved by the specification
+    and kept. Empty text means "not said". Raises :class:`InvalidPlatform` for characters that none has.
     """
 
     __slots__ = ("os", "architecture", "variant", "os_version", "os_features", "features")  # noqa: RUF023
@@ -87,11 +91,12 @@ class Platform(Value):
 
     @classmethod
     def parse(cls, text: str, *, host: Platform | None = None) -> Platform:
-        """Read ``os``, ``arch``, ``os/arch[/variant]``, and the three ways to add an operating system's version.
+        """Read ``os``, ``arch``, ``os/arch[/variant]``, with any of three ways to add a system's version.
 
-        A lone word is completed from ``host``; without one, an architecture means ``linux`` and an operating system
-        alone is an error. Names are read as containerd reads them: ``linux/aarch64`` is ``linux/arm64``, and
-        ``linux/arm64/v8`` keeps its variant. Raises :class:`InvalidPlatform`, saying which character is wrong.
+        A lone word is completed from ``host``; without one, an architecture means ``linux``, a system alone
+        is an error. Names are read as containerd reads them: ``linux/aarch64`` is ``linux/arm64``, and
+        ``linux/arm64/v8`` keeps its variant. Raises :class:`InvalidPlatform`, saying which character is
+        wrong.
         """
         from manyfest.platforms._parse import parse
 
@@ -144,7 +149,7 @@ class Platform(Value):
 
     @property
     def is_known(self) -> bool:
-        """Do engines somewhere run this pair? The list is open: ``False`` means "look twice", not "refused"."""
+        """Do engines somewhere run this pair? The list is open: ``False`` means "look twice", not "no"."""
         from manyfest.platforms._names import is_known
 
         return is_known(self)
