@@ -14,9 +14,9 @@ import pytest
 from manyfest.content import mediatypes
 from manyfest.content.digest import Digest
 from manyfest.content.document import ImageConfig, Manifest, successors
-from manyfest.emulate.images import PROGRAM_PATH, layer_tar, program_image
+from manyfest.emulate.images import PROGRAM_PATH, layer_tar, program_image, read_program
 from manyfest.emulate.programs import PLATFORMS, program
-from manyfest.errors import InputError
+from manyfest.errors import InputError, InvalidDocument
 from manyfest.platforms import Platform
 from manyfest.stores.base import load, read
 from manyfest.stores.memory import Memory
@@ -48,6 +48,21 @@ def test_program_image_holds_the_program_and_its_platform(platform: Platform) ->
             0,
             program(platform),
         )
+
+
+def test_program_can_be_read_back() -> None:
+    """From an image of this kind, and from no other."""
+    store = Memory()
+    platform = Platform.parse("linux/riscv64")
+    assert read_program(store, program_image(store, platform).manifest) == program(platform)
+    for other in (
+        make_image(store, files={"/other": (b"", 0o644)}),
+        make_image(store, files={PROGRAM_PATH: "elsewhere"}),
+        make_image(store, compression="none"),
+        make_image(store, extra_layers=[{}]),
+    ):
+        with pytest.raises(InvalidDocument):
+            read_program(store, other.manifest)
 
 
 def test_config_may_claim_another_platform() -> None:

@@ -15,6 +15,7 @@ see the build.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import tarfile
@@ -27,23 +28,27 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.content.document import Document
 from manyfest.emulate.programs import program
-from manyfest.errors import InputError
-from manyfest.stores.base import put_bytes
+from manyfest.errors import InputError, InvalidDocument
+from manyfest.stores.base import put_bytes, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from manyfest.content.document import Manifest
     from manyfest.platforms import Platform
-    from manyfest.stores.base import Store
+    from manyfest.stores.base import Source, Store
 
     File = tuple[bytes, int] | str
     """Content and mode, or the target of a symbolic link."""
 
-__all__ = ["PROGRAM_PATH", "layer_tar", "program_image", "write_image", "write_json"]
+__all__ = ["PROGRAM_PATH", "layer_tar", "program_image", "read_program", "write_image", "write_json"]
 
 PROGRAM_PATH = "/hello"
 """Where the program is in the images of :func:`program_image`."""
+
+_MAX_PROGRAM = 64 * 1024
+"""Bytes; many times what any program here has."""
 
 _CREATED = "1970-01-01T00:00:00Z"
 
@@ -109,6 +114,25 @@ def write_image(
     document = Document(manifest_type, _encoded(fields))
     put_bytes(store, document.descriptor, document.raw)
     return document
+
+
+def read_program(source: Source, manifest: Manifest) -> bytes:
+    """The executable in an image of :func:`program_image`, verified on the way.
+
+    Raises :class:`~manyfest.errors.InvalidDocument` for an image that is not one of those, and what ``source``
+    raises.
+    """
+    if len(manifest.layers) != 1:
+        raise InvalidDocument(f"an image of {len(manifest.layers)} layers, expected one that holds a program")
+    blob = read(source, manifest.layers[0])
+    try:
+        with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as archive:
+            member = archive.extractfile(PROGRAM_PATH.lstrip("/"))
+            if member is None:
+                raise InvalidDocument(f"{PROGRAM_PATH} in the image is not a file")
+            return member.read(_MAX_PROGRAM)
+    except (KeyError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise InvalidDocument(f"an image without {PROGRAM_PATH}: {error}") from error
 
 
 def write_json(store: Store, fields: Mapping[str, Any], media_type: str) -> Descriptor:
