@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pool: order, the first failure, and stopping what is under way."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+
+from manyfest.stores.pool import Pool, Stopped
+
+
+def test_results_keep_the_order_of_the_items() -> None:
+    """Whatever finishes first."""
+    assert Pool(4).map(lambda n: n * n, range(20)) == [n * n for n in range(20)]
+
+
+def test_one_item_runs_without_a_thread() -> None:
+    """So that a command with one request starts none."""
+    assert Pool().map(lambda _: threading.current_thread(), [0]) == [threading.current_thread()]
+
+
+def test_a_failure_stops_transfers_under_way_and_is_the_one_shown() -> None:
+    """An endless stream in another thread ends, and the cause is raised, not the consequence."""
+    pool = Pool(2)
+    started = threading.Event()
+
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            started.set()
+            return b"x"
+
+    def work(n: int) -> None:
+        if n == 0:
+            stream = pool.watched(Endless())
+            while stream.read(1):
+                pass
+        started.wait(10)
+        raise ValueError("the cause")
+
+    with pytest.raises(ValueError, match="the cause"):
+        pool.map(work, [0, 1])
+    with pytest.raises(Stopped):
+        pool.watched(io.BytesIO(b"more")).read(1)
+
+
+def test_watched_streams_count() -> None:
+    """Every read is told with its size."""
+    seen: list[int] = []
+    stream = Pool().watched(io.BytesIO(b"abcde"), seen.append)
+    assert stream.read(3) + stream.read(3) == b"abcde"
+    assert seen == [3, 2]
