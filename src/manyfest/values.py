@@ -23,7 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-__all__ = ["Value"]
+__all__ = ["Value", "brief"]
+
+_BRIEF = 80
 
 
 class Value:
@@ -66,6 +68,14 @@ class Value:
             f"{name}={value!r}" for name, value in zip(self.__slots__, self._fields(), strict=True)
         )
         return f"{type(self).__name__}({shown})"
+
+
+def brief(value: object) -> str:
+    """Something untrusted, for a message: short, and without walking into what may be nested a thousand deep."""
+    if value is None or isinstance(value, (str, int, float)):
+        shown = repr(value)
+        return shown if len(shown) <= _BRIEF else f"{shown[:_BRIEF]}…"
+    return f"a {type(value).__name__}"
 
 
 def _rebuilt(kind: type[Value], fields: dict[str, Any]) -> Value:

@@ -15,11 +15,10 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md
 
 from __future__ import annotations
 
-import copy
-
 from manyfest.content.digest import Digest
-from manyfest.errors import InvalidDocument, InvalidPlatform
+from manyfest.errors import InvalidDigest, InvalidDocument, InvalidPlatform
 from manyfest.platforms import Platform
+from manyfest.values import brief
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ __all__ = ["Descriptor"]
 
 MAX_SIZE = 2**63 - 1
 """Sizes are int64 in every implementation."""
+
+MAX_DEPTH = 64
+"""How deep a descriptor's unknown fields may nest; whoever needs more is up to no good."""
 
 # The order in which Go writes them; digests of what we write depend on it.
 _ORDER = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
@@ -45,7 +47,9 @@ class Descriptor:
     platform: Platform | None
     _json: dict[str, Any]
 
-    def __init__(self, media_type: str, digest: Digest, size: int, *, platform: Platform | None = None) -> None:
+    def __init__(
+        self, media_type: str, digest: Digest, size: int, *, platform: Platform | None = None
+    ) -> None:
         fields: dict[str, Any] = {"mediaType": media_type, "digest": str(digest), "size": size}
         if platform is not None:
             fields["platform"] = platform.to_json()
@@ -55,21 +59,23 @@ class Descriptor:
         put = object.__setattr__
         put(self, "_json", fields)
         put(self, "media_type", _text(fields, "mediaType"))
-        put(self, "digest", Digest.parse(_text(fields, "digest")))
+        put(self, "digest", _digest(fields))
         put(self, "size", _size(fields))
         annotations = fields.get("annotations")
         if annotations is not None and not _is_text_map(annotations):
-            raise InvalidDocument(f"descriptor annotations must map text to text, got {annotations!r}")
+            raise InvalidDocument(
+                f"a descriptor's annotations must map text to text, got {brief(annotations)}"
+            )
         platform = fields.get("platform")
         put(self, "platform", None if platform is None else _platform(platform))
 
     @classmethod
     def from_json(cls, fields: object) -> Descriptor:
-        """Read a parsed JSON object. Raises :class:`InvalidDocument` or :class:`InvalidDigest`."""
+        """Read a parsed JSON object. Raises :class:`InvalidDocument`."""
         if not isinstance(fields, dict):
             raise InvalidDocument(f"a descriptor must be a JSON object, got {type(fields).__name__}")
         descriptor = cls.__new__(cls)
-        descriptor._adopt(copy.deepcopy(fields))
+        descriptor._adopt(_copied(fields))
         return descriptor
 
     @classmethod
@@ -79,7 +85,8 @@ class Descriptor:
 
     def to_json(self) -> dict[str, Any]:
         """A fresh JSON object: the fields as they came, in the order they came."""
-        return copy.deepcopy(self._json)
+        fields: dict[str, Any] = _copied(self._json)
+        return fields
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -95,8 +102,8 @@ class Descriptor:
     @property
     def urls(self) -> tuple[str, ...]:
         """Where else the content may be had."""
-        value = self._json.get("urls") or ()
-        return tuple(url for url in value if isinstance(url, str))
+        value = self._json.get("urls")
+        return tuple(url for url in value if isinstance(url, str)) if isinstance(value, list) else ()
 
     @property
     def is_attestation(self) -> bool:
@@ -128,12 +135,18 @@ class Descriptor:
         if key in fields:
             fields[key] = value
             return Descriptor.from_json(fields)
-        fields[key] = value
-        known = {name: fields[name] for name in _ORDER if name in fields}
-        return Descriptor.from_json({**known, **{k: v for k, v in fields.items() if k not in known}})
+        # A new key goes where Go would write it among the keys that are there, whose order stays.
+        before = _ORDER[: _ORDER.index(key)]
+        names = list(fields)
+        at = max((i + 1 for i, name in enumerate(names) if name in before), default=0)
+        items = list(fields.items())
+        return Descriptor.from_json(dict([*items[:at], (key, value), *items[at:]]))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Descriptor is immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Descriptor.from_json, (self._json,)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Descriptor) and self._json == other._json
@@ -149,14 +162,21 @@ class Descriptor:
 def _text(fields: dict[str, Any], key: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value:
-        raise InvalidDocument(f"a descriptor needs {key} as text, got {value!r}")
+        raise InvalidDocument(f"a descriptor needs {key} as text, got {brief(value)}")
     return value
+
+
+def _digest(fields: dict[str, Any]) -> Digest:
+    try:
+        return Digest.parse(_text(fields, "digest"))
+    except InvalidDigest as error:
+        raise InvalidDocument(f"a descriptor's digest: {error}") from error
 
 
 def _size(fields: dict[str, Any]) -> int:
     value = fields.get("size")
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SIZE:
-        raise InvalidDocument(f"a descriptor needs size as a whole number of bytes, got {value!r}")
+        raise InvalidDocument(f"a descriptor needs size as a whole number of bytes, got {brief(value)}")
     return value
 
 
@@ -164,8 +184,21 @@ def _platform(fields: object) -> Platform:
     try:
         return Platform.from_json(fields)
     except InvalidPlatform as error:
-        raise InvalidDocument(f"descriptor platform: {error}") from error
+        raise InvalidDocument(f"a descriptor's platform: {error}") from error
+
+
+def _copied(value: Any, depth: int = 0) -> Any:
+    """A deep copy of JSON; ``copy.deepcopy`` is slower and ends in a RecursionError on hostile depth."""
+    if depth > MAX_DEPTH:
+        raise InvalidDocument(f"a descriptor nested more than {MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, depth + 1) for item in value]
+    return value
 
 
 def _is_text_map(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+    return isinstance(value, dict) and all(
+        isinstance(k, str) and isinstance(v, str) for k, v in value.items()
+    )

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 
 from manyfest.errors import InvalidDigest
-from manyfest.values import Value
+from manyfest.values import Value, brief
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Digest(Value):
 
     def __init__(self, algorithm: str, hex: str) -> None:
         self._set(algorithm=algorithm, hex=hex)
-        text = f'"{self}"'
+        text = f'"{algorithm[:16]}:{hex[:140]}"'
         if algorithm not in _LENGTHS:
-            raise InvalidDigest(f"{text}: algorithm must be sha256 or sha512, got {algorithm!r}")
+            raise InvalidDigest(f"{text}: algorithm must be sha256 or sha512, got {brief(algorithm)}")
         if len(hex) != _LENGTHS[algorithm]:
             raise InvalidDigest(
                 f"{text}: {algorithm} takes {_LENGTHS[algorithm]} hexadecimal characters, got {len(hex)}"
@@ -58,7 +58,7 @@ class Digest(Value):
         """Read ``algorithm:hex``. Raises :class:`InvalidDigest`."""
         algorithm, colon, encoded = text.partition(":")
         if not colon:
-            raise InvalidDigest(f'"{text}": expected ALGORITHM:HEX, for example sha256:e3b0c442…')
+            raise InvalidDigest(f"{brief(text)}: expected ALGORITHM:HEX, for example sha256:e3b0c442…")
         return cls(algorithm, encoded)
 
     @classmethod

@@ -7,7 +7,7 @@ view is first asked for, and hostile input ends in :class:`~manyfest.errors.Inva
     >>> doc = Document.parse(b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",'
     ...                      b' "manifests": []}')
     >>> doc.is_index, doc.index.manifests, doc.digest.short
-    (True, (), '2a3e6b0ebd1b')
+    (True, (), '0de3ff5142db')
     >>> Document.parse(b"<html>")
     Traceback (most recent call last):
     manyfest.errors.InvalidDocument: expected a JSON manifest, got an HTML page
@@ -24,8 +24,9 @@ import json
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
-from manyfest.errors import InvalidDocument, InvalidPlatform, TooLarge, Unsupported
+from manyfest.errors import InvalidDigest, InvalidDocument, InvalidPlatform, TooLarge, Unsupported
 from manyfest.platforms import Platform
+from manyfest.values import brief
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ MAX_BYTES = 4 * 1024 * 1024
 class Document:
     """``raw`` bytes and the media type they go by. Frozen, hashable; equal when both are equal."""
 
-    __slots__ = ("_json", "digest", "media_type", "raw")
+    __slots__ = ("_json", "_view", "digest", "media_type", "raw")
     media_type: str
     raw: bytes
     digest: Digest
     _json: dict[str, Any]
+    _view: Manifest | Index | None
 
     def __init__(self, media_type: str, raw: bytes) -> None:
         if len(raw) > MAX_BYTES:
@@ -55,6 +57,7 @@ class Document:
         put(self, "raw", raw)
         put(self, "digest", Digest.of(raw))
         put(self, "_json", fields)
+        put(self, "_view", None)
         _check_kind(media_type, fields)
 
     @classmethod
@@ -90,14 +93,18 @@ class Document:
         """The view of one platform. Raises :class:`InvalidDocument` if this is an index."""
         if self.is_index:
             raise InvalidDocument(f"{self.digest} is an index, expected the manifest of one platform")
-        return Manifest(self._json)
+        view = self._view if isinstance(self._view, Manifest) else Manifest(self._json)
+        object.__setattr__(self, "_view", view)
+        return view
 
     @property
     def index(self) -> Index:
         """The view of several. Raises :class:`InvalidDocument` if this is a manifest."""
         if not self.is_index:
             raise InvalidDocument(f"{self.digest} is the manifest of one image, expected an index")
-        return Index(self._json)
+        view = self._view if isinstance(self._view, Index) else Index(self._json)
+        object.__setattr__(self, "_view", view)
+        return view
 
     def to_json(self) -> dict[str, Any]:
         """The parsed JSON, fresh: changing it changes nothing here."""
@@ -105,6 +112,9 @@ class Document:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Document is immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Document, (self.media_type, self.raw)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Document) and (self.media_type, self.raw) == (other.media_type, other.raw)
@@ -122,7 +132,7 @@ class Manifest:
     __slots__ = ("annotations", "artifact_type", "config", "layers", "subject")
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self.config = Descriptor.from_json(_required(fields, "config"))
+        self.config = _descriptor("config", _required(fields, "config"))
         self.layers = _descriptors(fields, "layers")
         self.annotations = _text_map(fields, "annotations")
         self.artifact_type = _optional_text(fields, "artifactType")
@@ -165,8 +175,7 @@ class ImageConfig:
         except InvalidPlatform as error:
             raise InvalidDocument(f"image config: {error}") from error
         rootfs = self.json.get("rootfs")
-        ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        self.diff_ids = tuple(Digest.parse(text) for text in ids or () if isinstance(text, str))
+        self.diff_ids = _diff_ids(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None)
 
     @property
     def created(self) -> str:
@@ -193,7 +202,9 @@ def successors(document: Document) -> tuple[Descriptor, ...]:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(raw)
+        fields = json.loads(raw.decode())
+        if b"\\ud" in raw.lower():
+            _refuse_lone_surrogates(fields)
     except (ValueError, RecursionError) as error:
         head = raw[:512].lstrip().lower()
         if head.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -202,10 +213,31 @@ def _object(raw: bytes) -> dict[str, Any]:
                 hint="a proxy or login page answered instead of a registry; check the name and the address",
             ) from None
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise InvalidDocument(f"expected a JSON document, got {len(raw)} bytes that are not: {reason}") from None
+        raise InvalidDocument(
+            f"expected a JSON document, got {len(raw)} bytes that are not: {reason}"
+        ) from None
     if not isinstance(fields, dict):
         raise InvalidDocument(f"expected a JSON object, got {type(fields).__name__}")
     return fields
+
+
+def _refuse_lone_surrogates(fields: object) -> None:
+    """Half a character, as in ``"\\ud800"``, is valid JSON that no UTF-8 document can carry on.
+
+    Raises :class:`UnicodeEncodeError`, which is a ValueError.
+    """
+    json.dumps(fields, ensure_ascii=False).encode()
+
+
+def _diff_ids(value: object) -> tuple[Digest, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InvalidDocument(f"image config: diff_ids must be a list of digests, got {brief(value)}")
+    try:
+        return tuple(Digest.parse(text) for text in value)
+    except InvalidDigest as error:
+        raise InvalidDocument(f"image config: diff_ids: {error}") from error
 
 
 def _guess(fields: dict[str, Any], media_type: str) -> str:
@@ -219,7 +251,7 @@ def _guess(fields: dict[str, Any], media_type: str) -> str:
         return mediatypes.OCI_INDEX
     if "config" in fields and "layers" in fields:
         return mediatypes.OCI_MANIFEST
-    named = f" of type {media_type}" if media_type else ""
+    named = f" of type {brief(media_type)}" if media_type else ""
     raise InvalidDocument(f"a JSON object{named} that is neither an image manifest nor an index")
 
 
@@ -230,10 +262,10 @@ def _check_kind(media_type: str, fields: dict[str, Any]) -> None:
             hint="push it again with a tool from after 2017, or convert it with: skopeo copy --format v2s2",
         )
     if media_type not in mediatypes.DOCUMENTS:
-        raise Unsupported(f"a document of type {media_type}, expected an image manifest or an index")
-    claimed = fields.get("mediaType", media_type)
-    if claimed != media_type:
-        raise InvalidDocument(f"a document served as {media_type} says that it is {claimed!r}")
+        raise Unsupported(f"a document of type {brief(media_type)}, expected an image manifest or an index")
+    claimed = fields.get("mediaType")
+    if claimed not in (None, "", media_type):
+        raise InvalidDocument(f"a document served as {media_type} says that it is {brief(claimed)}")
     wrong = ("layers", "config") if mediatypes.is_index(media_type) else ("manifests",)
     for key in wrong:
         if key in fields:
@@ -252,12 +284,19 @@ def _descriptors(fields: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
         value = []
     if not isinstance(value, list):
         raise InvalidDocument(f"{key!r} must be a list, got {type(value).__name__}")
-    return tuple(Descriptor.from_json(entry) for entry in value)
+    return tuple(_descriptor(f"{key}[{i}]", entry) for i, entry in enumerate(value))
+
+
+def _descriptor(where: str, value: object) -> Descriptor:
+    try:
+        return Descriptor.from_json(value)
+    except InvalidDocument as error:
+        raise InvalidDocument(f"{where}: {error}", hint=error.hint) from error
 
 
 def _subject(fields: dict[str, Any]) -> Descriptor | None:
     value = fields.get("subject")
-    return None if value is None else Descriptor.from_json(value)
+    return None if value is None else _descriptor("subject", value)
 
 
 def _optional_text(fields: dict[str, Any], key: str) -> str:
@@ -270,5 +309,5 @@ def _text_map(fields: dict[str, Any], key: str) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise InvalidDocument(f"{key!r} must map text to text, got {value!r}")
+        raise InvalidDocument(f"{key!r} must map text to text, got {brief(value)}")
     return dict(value)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from manyfest.errors import InvalidPlatform
-from manyfest.values import Value
+from manyfest.values import Value, brief
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def normal_architecture(architecture: str, variant: str) -> tuple[str, str]:
 
 def _check_word(field: str, value: str, allowed: frozenset[str]) -> None:
     if not isinstance(value, str):
-        raise InvalidPlatform(f"{field} must be text, got {value!r}")
+        raise InvalidPlatform(f"{field} must be text, got {brief(value)}")
     if len(value) > _MAX_WORD:
         raise InvalidPlatform(f"{field} has {len(value)} characters, expected at most {_MAX_WORD}")
     wrong = next((i for i, c in enumerate(value) if c not in allowed), None)
@@ -213,7 +213,7 @@ def _check_word(field: str, value: str, allowed: frozenset[str]) -> None:
 
 def _check_option(field: str, value: str) -> None:
     if not isinstance(value, str):
-        raise InvalidPlatform(f"{field} must be text, got {value!r}")
+        raise InvalidPlatform(f"{field} must be text, got {brief(value)}")
     if len(value) > _MAX_WORD:
         raise InvalidPlatform(f"{field} has {len(value)} characters, expected at most {_MAX_WORD}")
     wrong = next((i for i, c in enumerate(value) if not c.isprintable()), None)
@@ -238,7 +238,7 @@ def _text(fields: dict[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InvalidPlatform(f"{key} must be text, got {value!r}")
+        raise InvalidPlatform(f"{key} must be text, got {brief(value)}")
     return value
 
 
@@ -247,5 +247,5 @@ def _texts(fields: dict[str, Any], key: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidPlatform(f"{key} must be a list of texts, got {value!r}")
+        raise InvalidPlatform(f"{key} must be a list of texts, got {brief(value)}")
     return tuple(value)
