@@ -25,16 +25,16 @@ class Settings(Value):
     """
 
     __slots__ = (
-        "insecure",
-        "config",
-        "docker_config",
         "certs_d",
-        "registries_conf",
-        "username",
-        "password",
-        "timeout_s",
+        "config",
         "deadline_s",
+        "docker_config",
+        "insecure",
         "on_warning",
+        "password",
+        "registries_conf",
+        "timeout_s",
+        "username",
     )
     insecure: bool
     config: str

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening connections, directly or through a proxy, and keeping them for the next request."""
+
+from __future__ import annotations
+
+import os
+import socket
+from _thread import allocate_lock
+from time import monotonic
+
+from manyfest.errors import Unreachable
+from manyfest.stores.registry.http1 import Connection
+from manyfest.stores.registry.proxies import Proxies, join_authority
+from manyfest.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    import threading
+    from collections.abc import Callable
+
+    from manyfest.stores.registry.hosts import HostPolicy
+    from manyfest.stores.registry.proxies import Proxy
+
+__all__ = ["Address", "Pool", "Refused"]
+
+MAX_IDLE = 32
+"""Idle connections kept for one address; what comes back beyond is closed."""
+
+MAX_IDLE_S = 55.0
+"""Below the minute after which common servers and load balancers hang up."""
+
+MAX_WARM = 16
+"""Connections opened ahead for one address."""
+
+
+class Refused(Unreachable):
+    """Nothing listens at that address and port."""
+
+
+class Address(Value):
+    """Where a connection goes: what the pool tells connections apart by."""
+
+    __slots__ = ("host", "port", "scheme")
+    scheme: str
+    host: str
+    port: int
+
+    def __init__(self, scheme: str, host: str, port: int) -> None:
+        self._set(scheme=scheme, host=host, port=port)
+
+    @property
+    def authority(self) -> str:
+        """As the Host header wants it: without the scheme's own port."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return shown if self.port == default_port(self.scheme) else f"{shown}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class Pool:
+    """Kept-alive connections per address; thread-safe, bounded."""
+
+    def __init__(self, policy: Callable[[str], HostPolicy], timeout_s: float) -> None:
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._lock = allocate_lock()
+        self._idle: dict[Address, list[Connection]] = {}
+        self._contexts: dict[HostPolicy, ssl.SSLContext] = {}
+        self._pending: dict[Address, int] = {}
+        self._waiting: dict[Address, int] = {}
+        self._arrival: threading.Condition | None = None
+        self._closed = False
+        self._proxies = Proxies(os.environ)
+
+    def proxy(self, address: Address) -> Proxy | None:
+        """The proxy on the way to ``address``."""
+        return self._proxies.find(address.scheme, address.host, address.port)
+
+    def take(self, address: Address) -> Connection:
+        """A connection for one request: an idle one, one that is just being opened, or a new one."""
+        return self._idle_one(address) or self._arriving(address) or self.open(address)
+
+    def _idle_one(self, address: Address) -> Connection | None:
+        while True:
+            with self._lock:
+                stack = self._idle.get(address)
+                connection = stack.pop() if stack else None
+            if connection is None:
+                return None
+            if monotonic() - connection.idle_since < MAX_IDLE_S and connection.is_alive():
+                return connection
+            connection.close()
+
+    def give_back(self, address: Address, connection: Connection) -> None:
+        """Keep a connection whose answer was read to its end."""
+        connection.idle_since = monotonic()
+        with self._lock:
+            stack = self._idle.setdefault(address, [])
+            if not self._closed and len(stack) < MAX_IDLE:
+                stack.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle = [connection for stack in self._idle.values() for connection in stack]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    # Connections opened ahead
+
+    def warm(self, address: Address, count: int) -> None:
+        """Open connections in the background until ``count`` are idle or on their way."""
+        import threading
+
+        with self._lock:
+            if self._arrival is None:
+                self._arrival = threading.Condition(self._lock)
+            there = len(self._idle.get(address, ())) + self._pending.get(address, 0)
+            missing = 0 if self._closed else min(count, MAX_WARM) - there
+            if missing > 0:
+                self._pending[address] = self._pending.get(address, 0) + missing
+        for _ in range(missing):
+            threading.Thread(target=self._warm_one, args=(address,), daemon=True).start()
+
+    def _warm_one(self, address: Address) -> None:
+        connection = None
+        try:
+            connection = self.open(address)
+        except Unreachable:
+            pass  # only a hint was followed; the request that needs the connection meets the error and tells it
+        finally:
+            if connection is not None:
+                self.give_back(address, connection)
+            assert self._arrival is not None
+            with self._arrival:
+                self._pending[address] -= 1
+                self._arrival.notify_all()
+
+    def _arriving(self, address: Address) -> Connection | None:
+        """Wait for a connection that is being opened, unless those are all waited for already."""
+        if self._arrival is None:
+            return None
+        with self._arrival:
+            if self._pending.get(address, 0) <= self._waiting.get(address, 0):
+                return None
+            self._waiting[address] = self._waiting.get(address, 0) + 1
+            try:
+                while self._pending.get(address, 0) and not self._idle.get(address):
+                    self._arrival.wait(self._timeout_s)
+            finally:
+                self._waiting[address] -= 1
+        return self._idle_one(address)
+
+    # Opening
+
+    def open(self, address: Address) -> Connection:
+        """A new connection. Raises :class:`~manyfest.errors.Unreachable` and its kin."""
+        proxy = self.proxy(address)
+        if proxy is None:
+            sock = _connect(address.host, address.port, str(address), self._timeout_s)
+        else:
+            sock = _connect(proxy.host, proxy.port, f"proxy {proxy.name} ({proxy.variable})", self._timeout_s)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.scheme == "http":
+                return Connection(sock, str(address), tls=False)
+            if proxy is not None:
+                _tunnel(sock, address, proxy, self._timeout_s)
+            return Connection(self._wrap(sock, address), str(address), tls=True)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _wrap(self, sock: socket.socket, address: Address) -> ssl.SSLSocket:
+        context = self._context(address)
+        try:
+            return context.wrap_socket(sock, server_hostname=address.host)
+        except TimeoutError as error:
+            raise Unreachable(
+                f"{address}: no TLS handshake within {self._timeout_s:g} s", hint=SILENT
+            ) from error
+        except OSError as error:
+            from manyfest.stores.registry.tls import tls_error
+
+            raise tls_error(error, str(address)) from error
+
+    def _context(self, address: Address) -> ssl.SSLContext:
+        policy = self._policy(join_authority(address.host, address.port))
+        with self._lock:
+            context = self._contexts.get(policy)
+            if context is None:
+                from manyfest.stores.registry.tls import context_for
+
+                context = self._contexts[policy] = context_for(policy)
+            return context
+
+
+SILENT = "check the network, the port and firewalls; something takes the connection and stays silent"
+
+
+def default_port(scheme: str) -> int:
+    """443 or 80."""
+    return 443 if scheme == "https" else 80
+
+
+def _connect(host: str, port: int, peer: str, timeout_s: float) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), timeout=timeout_s)
+    except socket.gaierror as error:
+        raise Unreachable(
+            f"{peer}: the host name cannot be resolved ({error.strerror or 'no address'})",
+            hint="check the spelling of the registry's name, and this machine's DNS",
+        ) from error
+    except UnicodeError as error:
+        raise Unreachable(f"{peer}: this is not a host name", hint="check the spelling") from error
+    except ConnectionRefusedError as error:
+        raise Refused(
+            f"{peer}: nothing listens there (connection refused)",
+            hint="check the name and the port, and that the registry runs",
+        ) from error
+    except TimeoutError as error:
+        raise Unreachable(f"{peer}: no connection within {timeout_s:g} s", hint=SILENT) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Unreachable(
+            f"{peer}: no connection ({reason})", hint="check the network and its routes"
+        ) from error
+
+
+def _tunnel(sock: socket.socket, address: Address, proxy: Proxy, timeout_s: float) -> None:
+    """Ask an HTTP proxy for a tunnel (CONNECT, RFC 9110 9.3.6)."""
+    target = join_authority(address.host, address.port)
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    connection = Connection(sock, f"proxy {proxy.name} ({proxy.variable})", tls=False)
+    connection.timeout_s = timeout_s
+    request = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    connection.send(request, None, chunked=False, length=None)
+    status = connection.head().status
+    if status == 407:
+        raise Unreachable(
+            f"proxy {proxy.name}: it wants credentials for the way to {address} (407)",
+            hint=f"put them into {proxy.variable} as http://USER:PASSWORD@{proxy.name}",
+        )
+    if not 200 <= status < 300:
+        raise Unreachable(
+            f"proxy {proxy.name}: it opens no way to {address} (status {status})",
+            hint=f"check {proxy.variable}, or add the host to NO_PROXY to reach it directly",
+        )
