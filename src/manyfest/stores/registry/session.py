@@ -12,14 +12,16 @@ Rules for redirects: at most :data:`MAX_REDIRECTS`, for GET and HEAD only, never
 
 from __future__ import annotations
 
+import re
 import threading
 
-from manyfest.errors import RegistryError, StoreError, TooLarge
+from manyfest.errors import NotFound, RegistryError, StoreError, TooLarge, Unreachable
 from manyfest.stores.registry.auth import Authenticator, Party, Scope
 from manyfest.stores.registry.credentials import Keychain
 from manyfest.stores.registry.hosts import Hosts
+from manyfest.stores.registry.mirrors import Mirrors
 from manyfest.stores.registry.refusals import refusal
-from manyfest.stores.registry.retry import Clock, Patience
+from manyfest.stores.registry.retry import ATTEMPTS, Clock, Patience
 from manyfest.stores.registry.transport import Request, Response
 from manyfest.stores.registry.wire import (
     MAX_ERROR_BYTES,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from manyfest.stores.base import Opener
     from manyfest.stores.registry.hosts import HostPolicy
+    from manyfest.stores.registry.mirrors import Endpoint
     from manyfest.stores.registry.settings import Settings
     from manyfest.stores.registry.transport import Transport
 
@@ -108,6 +111,10 @@ class Session:
         self._auth = Authenticator(self._ask_token_server, keychain, self._clock)
         self._lock = threading.Lock()
         self._shown: set[str] = set()
+        self._mirrors = Mirrors(self._hosts)
+        self._ways: dict[tuple[str, str, bool], tuple[Endpoint, ...]] = {}
+        self._own: dict[tuple[str, str], HostPolicy] = {}
+        self._dead: set[str] = set()
 
     def send(
         self,
@@ -144,17 +151,9 @@ class Session:
             expect=expect,
             idempotent=method not in ("POST", "PATCH") if idempotent is None else idempotent,
         )
-        if reading and path_or_url.startswith("/"):
-            response = self._from_mirrors(host, path_or_url, call)
-            if response is not None:
-                return response
-        policy = self._hosts.policy(host)
-        url = policy.base + path_or_url if path_or_url.startswith("/") else path_or_url
-        party = Party(policy.host, policy.credentials)
-        if not _is_ours(url, policy):
-            party = _stranger(url)
-        patience = Patience(self.settings.deadline_s, self._clock)
-        return self._expected(call, party, self._converse(call, party, url, patience))
+        if path_or_url.startswith("/"):
+            return self._send_path(host, path_or_url, call, reading=reading)
+        return self._finish(call, self._party_of(host, path_or_url), path_or_url)
 
     def location(self, host: str, response: Response) -> str:
         """The absolute URL in the ``Location`` of an answer, for the next :meth:`send` to ``host``.
@@ -294,24 +293,84 @@ class Session:
         return problem(body, response.headers.get("Content-Type") or "")
 
     def _show_warnings(self, party: Party, response: Response) -> None:
-        show = self.settings.on_warning
-        if show is None:
+        if self.settings.on_warning is None:
             return
         for value in response.headers.get_all("Warning")[:_MAX_WARNINGS]:
             text = warning_text(value)
-            if text is None:
-                continue
-            line = f"{party.host}: {text}"
-            with self._lock:
-                new = line not in self._shown
-                self._shown.add(line)
-            if new:
-                show(line)
+            if text is not None:
+                self._show(f"{party.host}: {text}")
 
-    # Mirrors.
+    def _show(self, line: str) -> None:
+        """Once in the life of a session."""
+        with self._lock:
+            new = line not in self._shown
+            self._shown.add(line)
+        if new and self.settings.on_warning is not None:
+            self.settings.on_warning(line)
 
-    def _from_mirrors(self, host: str, path: str, call: _Call) -> Response | None:
-        return None
+    # Where it goes.
+
+    def _send_path(self, host: str, path: str, call: _Call, *, reading: bool) -> Response:
+        place = re.fullmatch(r"/v2/(.+)/((manifests|blobs|tags|referrers)/[^?]*(?:\?.*)?)", path)
+        policy = self._hosts.policy(host)
+        if place is None:
+            return self._send_to(host, policy, path, call)
+        repository, rest, kind = place.groups()
+        *mirrors, own = self._endpoints(host, repository, digest=":" in rest)
+        if reading and kind in ("manifests", "blobs"):
+            for mirror in mirrors:
+                response = self._from_mirror(
+                    host, mirror, rest, _renamed(call, repository, mirror.repository)
+                )
+                if response is not None:
+                    return response
+        renamed = _renamed(call, repository, own.repository)
+        return self._send_to(host, own.policy, f"/v2/{own.repository}/{rest}", renamed)
+
+    def _send_to(self, host: str, policy: HostPolicy, path: str, call: _Call) -> Response:
+        url = policy.base + path
+        party = Party(policy.host, policy.credentials)
+        with self._lock:
+            self._own[host, policy.endpoint] = policy
+        return self._finish(call, party, url)
+
+    def _party_of(self, host: str, url: str) -> Party:
+        """Whose credentials an absolute URL may have: the registry's if it is the registry's, else nobody's."""
+        with self._lock:
+            mine = [policy for (name, _), policy in self._own.items() if name == host]
+        for policy in (*mine, self._hosts.policy(host)):
+            if _is_ours(url, policy):
+                return Party(policy.host, policy.credentials)
+        return _stranger(url)
+
+    def _endpoints(self, host: str, repository: str, *, digest: bool) -> tuple[Endpoint, ...]:
+        key = (host, repository, digest)
+        found = self._ways.get(key)
+        if found is None:
+            found = self._ways[key] = self._mirrors.endpoints(host, repository, digest=digest)
+        return found
+
+    def _from_mirror(self, host: str, mirror: Endpoint, rest: str, call: _Call) -> Response | None:
+        """A mirror's answer; ``None`` when the next place is to be asked."""
+        name = mirror.policy.host
+        if name in self._dead:
+            return None
+        # What a mirror does not have may still be at the registry, so its 404 is not an answer.
+        asked = call.replace(expect=tuple(status for status in call.expect if status != 404))
+        url = f"{mirror.policy.base}/v2/{mirror.repository}/{rest}"
+        try:
+            return self._finish(asked, Party(name, mirror.policy.credentials), url, attempts=1)
+        except NotFound:
+            return None
+        except StoreError as error:
+            if isinstance(error, Unreachable):
+                self._dead.add(name)
+            self._show(f"mirror {name} of {host}: {error}; asking the next place")
+            return None
+
+    def _finish(self, call: _Call, party: Party, url: str, *, attempts: int = ATTEMPTS) -> Response:
+        patience = Patience(self.settings.deadline_s, self._clock, attempts=attempts)
+        return self._expected(call, party, self._converse(call, party, url, patience))
 
 
 class _Attempt:
@@ -339,6 +398,14 @@ class _Attempt:
 def _is_ours(url: str, policy: HostPolicy) -> bool:
     """Does an absolute URL belong to the registry itself? Only then does it get the registry's credentials."""
     return origin(url) in {origin(policy.base), *(origin(f"{s}://{policy.endpoint}") for s in policy.schemes)}
+
+
+def _renamed(call: _Call, repository: str, name: str) -> _Call:
+    """The same call where the repository goes by another name."""
+    if repository == name:
+        return call
+    scopes = (s.replace(name=name) if s.name == repository else s for s in call.scopes)
+    return call.replace(scopes=tuple(scopes))
 
 
 def _is_redirect(call: _Call, response: Response) -> bool:
