@@ -55,7 +55,8 @@ class ScriptedTransport(Transport):
         whole = body if body is None or isinstance(body, bytes) else body.read()
         with self._lock:
             self.sent.append(request.replace(body=whole))
-            answer = self._function(request) if self._function is not None else self._queue.pop(0)
+            function = self._function or _always(self._queue.pop(0))
+        answer = function(request)
         if isinstance(answer, BaseException):
             raise answer
         answer.url = answer.url or request.url
@@ -73,6 +74,10 @@ class ScriptedTransport(Transport):
             f"{r.method} {r.url} {r.headers.get('Authorization', '').partition(' ')[0]}".rstrip()
             for r in self.sent
         ]
+
+
+def _always(answer: Answer) -> Script:
+    return lambda _: answer
 
 
 class StoppedClock(Clock):

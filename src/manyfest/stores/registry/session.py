@@ -210,8 +210,8 @@ class Session:
 
     # One request, until it has an answer.
 
-    def _converse(self, call: _Call, party: Party, url: str, patience: Patience) -> Response:
-        """The answer after challenge and redirects, whatever its status."""
+    def _converse(self, call: _Call, party: Party, url: str, patience: Patience) -> tuple[Response, Party]:
+        """The answer after challenge and redirects, whatever its status, and who gave it."""
         value = self._auth.header(party, call.scopes)
         challenged = False
         redirects = 0
@@ -221,12 +221,12 @@ class Session:
                 challenged = True
                 better = self._answer(call, party, response, value)
                 if better is None:
-                    return response
+                    return response, party
                 response.close()
                 value = better
                 continue
             if not _is_redirect(call, response):
-                return response
+                return response, party
             redirects += 1
             target = _next_hop(response, redirects)
             if origin(target) != origin(response.url):
@@ -267,18 +267,14 @@ class Session:
 
     # What became of it.
 
-    def _expected(self, call: _Call, party: Party, response: Response) -> Response:
-        self._show_warnings(party, response)
-        if response.status in call.expect:
-            return response
-        said = self._problem(response)
-        raise refusal(
+    def _refusal(self, call: _Call, party: Party, answering: Party, response: Response) -> StoreError:
+        return refusal(
             party.host,
             call.method,
             response.url,
             response.status,
-            said,
-            who=self._auth.who(party, call.scopes) if response.status in (401, 403) else "",
+            self._problem(response),
+            who=self._auth.who(answering, call.scopes) if response.status in (401, 403) else "",
             wait_s=retry_after(response.headers.get("Retry-After"), self._clock.wall()),
         )
 
@@ -370,7 +366,11 @@ class Session:
 
     def _finish(self, call: _Call, party: Party, url: str, *, attempts: int = ATTEMPTS) -> Response:
         patience = Patience(self.settings.deadline_s, self._clock, attempts=attempts)
-        return self._expected(call, party, self._converse(call, party, url, patience))
+        response, answering = self._converse(call, party, url, patience)
+        self._show_warnings(party, response)
+        if response.status in call.expect:
+            return response
+        raise self._refusal(call, party, answering, response)
 
 
 class _Attempt:
