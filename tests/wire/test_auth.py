@@ -16,8 +16,9 @@ import pytest
 
 from manyfest.errors import AuthRequired, Error, InputError, RegistryError
 from manyfest.stores.registry import auth
-from manyfest.stores.registry.auth import Authenticator, Party, Scope, join
+from manyfest.stores.registry.auth import Authenticator
 from manyfest.stores.registry.login import login, logout
+from manyfest.stores.registry.scopes import Party, Scope, join
 from manyfest.stores.registry.session import Session
 from manyfest.stores.registry.settings import Settings
 from manyfest.stores.registry.transport import Cut, Request, Response
@@ -554,9 +555,9 @@ def test_no_secret_is_ever_shown(settings: Settings, failure: str, entry: str) -
     error = caught.value
     shown = "".join(traceback.TracebackException.from_exception(error).format_exception_only())
     chain = [error, error.__cause__, error.__context__]
-    texts = [shown, error.hint, *map(str, chain), *map(repr, chain), repr(session), repr(session._auth)]
+    texts = [shown, error.hint, *map(str, chain), *map(repr, chain), repr(session), repr(session._auth())]
     texts += [repr(request) for request in world.transport.sent]
-    texts += [repr(value) for value in vars(session._auth).values()]
+    texts += [repr(value) for value in vars(session._auth()).values()]
     secrets = (SECRET, base64.b64encode(f"me:{SECRET}".encode()).decode())
     assert not [text for text in texts for secret in secrets if secret in text]
     assert len(shown) < 1500

@@ -6,9 +6,6 @@ asking is remembered and later requests carry a token from the start. Tokens are
 until shortly before they expire; a token for more serves for less; of several threads that want the same token one
 fetches it and the others wait.
 
-    >>> join((Scope.parse("repository:acme/app:push,pull"), Scope.parse("repository:acme/app:pull")))
-    (Scope('repository:acme/app:pull,push'),)
-
 Three things keep a password where it belongs: the realm must be https unless the registry itself speaks plain http;
 nothing that is not the party's own host gets its credentials (a mirror and the target of a redirect are parties of
 their own); and no message or repr holds one.
@@ -24,13 +21,14 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from manyfest.errors import AuthRequired, InputError, RegistryError, StoreError
 from manyfest.stores.registry.credentials import Credentials
+from manyfest.stores.registry.scopes import Party, Scope, join
 from manyfest.stores.registry.transport import Request
 from manyfest.stores.registry.wire import Challenge, printable, problem, shown_url
 from manyfest.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from manyfest.stores.registry.credentials import Keychain
@@ -44,67 +42,6 @@ CLIENT_ID = "manyfest"
 _MAX_TOKEN_BODY = 1024 * 1024
 _SHORTEST_S = 60.0
 """A token lives at least this long, the specification says, whatever its answer does not say."""
-
-
-class Scope(Value):
-    """What a token is for: a type, a name and actions (kept sorted, each once)."""
-
-    __slots__ = ("actions", "name", "type")
-    type: str
-    name: str
-    actions: tuple[str, ...]
-
-    def __init__(self, type: str, name: str, actions: Iterable[str]) -> None:
-        self._set(type=type, name=name, actions=tuple(sorted(set(actions))))
-
-    @classmethod
-    def repository(cls, name: str, *actions: str) -> Scope:
-        """For a repository; actions are ``pull``, ``push``, ``delete``."""
-        return cls("repository", name, actions)
-
-    @classmethod
-    def parse(cls, text: str) -> Scope:
-        """Read ``repository:acme/app:pull,push``. Raises :class:`~manyfest.errors.InputError`."""
-        kind, colon, rest = text.partition(":")
-        name, second, actions = rest.rpartition(":")
-        if not (colon and second and kind and name and actions):
-            raise InputError(f"scope {printable(text)!r}: expected TYPE:NAME:ACTION,…")
-        return cls(kind, name, filter(None, actions.split(",")))
-
-    def covers(self, other: Scope) -> bool:
-        """Does a token for this scope serve for the other?"""
-        if (self.type, self.name) != (other.type, other.name):
-            return False
-        return "*" in self.actions or set(other.actions) <= set(self.actions)
-
-    def __str__(self) -> str:
-        return f"{self.type}:{self.name}:{','.join(self.actions)}"
-
-    def __repr__(self) -> str:
-        return f"Scope({str(self)!r})"
-
-
-def join(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
-    """Sorted, with the actions on one thing put together: one token for a mount across repositories."""
-    actions: dict[tuple[str, str], set[str]] = {}
-    for scope in scopes:
-        actions.setdefault((scope.type, scope.name), set()).update(scope.actions)
-    return tuple(Scope(kind, name, actions[kind, name]) for kind, name in sorted(actions))
-
-
-class Party(Value):
-    """Who a request is addressed to: ``host`` as a person says it, and the host whose stored credentials count.
-
-    ``anonymous`` parties (the target of a redirect) never get credentials, only tokens that anybody gets.
-    """
-
-    __slots__ = ("anonymous", "credentials", "host")
-    host: str
-    credentials: str
-    anonymous: bool
-
-    def __init__(self, host: str, credentials: str = "", *, anonymous: bool = False) -> None:
-        self._set(host=host, credentials=credentials or host, anonymous=anonymous)
 
 
 class _Way(Value):

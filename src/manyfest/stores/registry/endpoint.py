@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from manyfest.errors import NotFound, RegistryError
-from manyfest.stores.registry.auth import Scope
+from manyfest.stores.registry.scopes import Scope
 from manyfest.stores.registry.transport import Cut
 from manyfest.stores.registry.wire import MAX_ERROR_BYTES, problem
 

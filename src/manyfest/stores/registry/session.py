@@ -12,16 +12,14 @@ Rules for redirects: at most :data:`MAX_REDIRECTS`, for GET and HEAD only, never
 
 from __future__ import annotations
 
+import os
 import re
-import threading
+from _thread import allocate_lock
 
 from manyfest.errors import NotFound, RegistryError, StoreError, TooLarge, Unreachable
-from manyfest.stores.registry.auth import Authenticator, Party, Scope
-from manyfest.stores.registry.credentials import Keychain
 from manyfest.stores.registry.hosts import Hosts
-from manyfest.stores.registry.mirrors import Mirrors
-from manyfest.stores.registry.refusals import refusal
 from manyfest.stores.registry.retry import ATTEMPTS, Clock, Patience
+from manyfest.stores.registry.scopes import Party, Scope
 from manyfest.stores.registry.transport import Request, Response
 from manyfest.stores.registry.wire import (
     MAX_ERROR_BYTES,
@@ -44,8 +42,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from manyfest.stores.base import Opener
+    from manyfest.stores.registry.auth import Authenticator
     from manyfest.stores.registry.hosts import HostPolicy
-    from manyfest.stores.registry.mirrors import Endpoint
+    from manyfest.stores.registry.mirrors import Endpoint, Mirrors
     from manyfest.stores.registry.settings import Settings
     from manyfest.stores.registry.transport import Transport
 
@@ -105,13 +104,10 @@ class Session:
         self._hosts = Hosts(settings)
         self._clock = clock or Clock()
         self._transport = transport or self._own_transport()
-        keychain = Keychain(
-            settings.docker_config, username=settings.username or "", password=settings.password or ""
-        )
-        self._auth = Authenticator(self._ask_token_server, keychain, self._clock)
-        self._lock = threading.Lock()
+        self._authenticator: Authenticator | None = None
+        self._lock = allocate_lock()
         self._shown: set[str] = set()
-        self._mirrors = Mirrors(self._hosts)
+        self._mirrors: Mirrors | None = None
         self._ways: dict[tuple[str, str, bool], tuple[Endpoint, ...]] = {}
         self._own: dict[tuple[str, str], HostPolicy] = {}
         self._dead: set[str] = set()
@@ -208,11 +204,26 @@ class Session:
 
         return HTTPTransport(self._hosts, timeout_s=self.settings.timeout_s)
 
+    def _auth(self) -> Authenticator:
+        """Made, and imported, for the first challenge: many reads never see one."""
+        from manyfest.stores.registry.auth import Authenticator
+        from manyfest.stores.registry.credentials import Keychain
+
+        with self._lock:
+            if self._authenticator is None:
+                mine = self.settings
+                keychain = Keychain(
+                    mine.docker_config, username=mine.username or "", password=mine.password or ""
+                )
+                self._authenticator = Authenticator(self._ask_token_server, keychain, self._clock)
+            return self._authenticator
+
     # One request, until it has an answer.
 
     def _converse(self, call: _Call, party: Party, url: str, patience: Patience) -> tuple[Response, Party]:
         """The answer after challenge and redirects, whatever its status, and who gave it."""
-        value = self._auth.header(party, call.scopes)
+        known = self._authenticator
+        value = None if known is None else known.header(party, call.scopes)
         challenged = False
         redirects = 0
         while True:
@@ -238,7 +249,7 @@ class Session:
     def _answer(self, call: _Call, party: Party, response: Response, rejected: str | None) -> str | None:
         asked = challenges(response.headers.get_all("WWW-Authenticate"))
         try:
-            return self._auth.answer(party, asked, response.url, call.scopes, rejected)
+            return self._auth().answer(party, asked, response.url, call.scopes, rejected)
         except BaseException:
             response.close()
             raise
@@ -268,13 +279,15 @@ class Session:
     # What became of it.
 
     def _refusal(self, call: _Call, party: Party, answering: Party, response: Response) -> StoreError:
+        from manyfest.stores.registry.refusals import refusal
+
         return refusal(
             party.host,
             call.method,
             response.url,
             response.status,
             self._problem(response),
-            who=self._auth.who(answering, call.scopes) if response.status in (401, 403) else "",
+            who=self._auth().who(answering, call.scopes) if response.status in (401, 403) else "",
             wait_s=retry_after(response.headers.get("Retry-After"), self._clock.wall()),
         )
 
@@ -312,6 +325,8 @@ class Session:
         if place is None:
             return self._send_to(host, policy, path, call)
         repository, rest, kind = place.groups()
+        if not self._has_other_places(policy):
+            return self._send_to(host, policy, path, call)
         *mirrors, own = self._endpoints(host, repository, digest=":" in rest)
         if reading and kind in ("manifests", "blobs"):
             for mirror in mirrors:
@@ -339,10 +354,19 @@ class Session:
                 return Party(policy.host, policy.credentials)
         return _stranger(url)
 
+    def _has_other_places(self, policy: HostPolicy) -> bool:
+        """May some file say that repositories are (also) elsewhere?"""
+        if policy.mirrors or "docker" in self._hosts.config:
+            return True
+        return any(map(os.path.exists, self.settings.registries_conf))
+
     def _endpoints(self, host: str, repository: str, *, digest: bool) -> tuple[Endpoint, ...]:
         key = (host, repository, digest)
         found = self._ways.get(key)
         if found is None:
+            from manyfest.stores.registry.mirrors import Mirrors
+
+            self._mirrors = self._mirrors or Mirrors(self._hosts)
             found = self._ways[key] = self._mirrors.endpoints(host, repository, digest=digest)
         return found
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import re
-from urllib.parse import urljoin, urlsplit
 
 from manyfest.content.digest import Digest
 from manyfest.errors import InvalidDigest, RegistryError
@@ -214,6 +213,8 @@ def follow_link(base: str, target: str, host: str = "") -> str:
 
     Raises :class:`~manyfest.errors.RegistryError` when it leaves the host: a page of a listing has no reason to.
     """
+    from urllib.parse import urljoin
+
     url, at = urljoin(base, target), _place(base, host)
     if origin(url) != origin(base):
         raise RegistryError(
@@ -229,6 +230,8 @@ def resolve_location(base: str, target: str | None, host: str = "") -> str:
     Raises :class:`~manyfest.errors.RegistryError` when there is none, when it is no http or https URL, or when it
     leads from https to plain http.
     """
+    from urllib.parse import urljoin, urlsplit
+
     at = _place(base, host)
     if not target:
         raise RegistryError(f"{at}: the answer has no Location header")
@@ -258,6 +261,8 @@ def _quoted(target: str) -> str:
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what two URLs must share before one gets the other's credentials."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     return (
         parts.scheme,
@@ -268,6 +273,8 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def shown_url(url: str) -> str:
     """A URL fit for messages: no user, no query (both carry secrets, signed storage addresses above all)."""
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
