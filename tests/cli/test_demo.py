@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: every command it shows really ran, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manyfest.cli.commands import demo
+from manyfest.cli.console import Console
+from manyfest.cli.main import main
+from manyfest.errors import VerificationFailed
+from manyfest.stores.layout import Layout
+
+PLATFORMS = [
+    "linux/amd64",
+    "linux/386",
+    "linux/arm64",
+    "linux/arm/v7",
+    "linux/arm/v6",
+    "linux/ppc64le",
+    "linux/s390x",
+    "linux/riscv64",
+]
+
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, a working folder and a temporary folder of our own, to see what stays in them."""
+    for name in ("home", "work", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("MANYFEST_DATA", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Every file below."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_summary_has_every_platform_and_nothing_stays(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command ended with 0, every program that ran printed its platform, and no file is left."""
+    assert main(["demo", "--json", "--no-engine"]) == 0
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert summary["platforms"] == PLATFORMS
+    assert {step["exit_code"] for step in summary["steps"]} == {0}
+    assert [run["platform"] for run in summary["runs"]] == PLATFORMS
+    assert all(run["output"] == run["platform"] for run in summary["runs"] if run["ok"])
+    assert all(not run["how"] for run in summary["runs"] if run["ok"] is None)
+    assert left_behind(outside) == []
+    assert Path.cwd() == outside / "work"
+    assert "MANYFEST_DATA" not in os.environ
+
+
+@pytest.mark.slow
+def test_narration_shows_commands_with_their_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kind of command of the issue is there, and the digest of the first push comes back everywhere."""
+    assert main(["demo", "--no-engine"]) == 0
+    out = capsys.readouterr().out
+    commands = [line[2:].split()[1] for line in out.splitlines() if line.startswith("$ manyfest ")]
+    assert commands[:8] == ["copy"] * 8
+    assert commands[8:13] == ["create", "annotate", "push", "push", "inspect"]
+    assert commands[13:] == ["resolve"] * 8 + ["copy", "copy", "inspect"]
+    digest = out.split("$ manyfest push ")[1].split("sha256:")[1][:64]
+    assert out.count(digest) >= 3
+    assert "$ manyfest annotate " in out
+    assert "manyfest demo --keep tour" in out.split("Try next:")[1]
+
+
+@pytest.mark.slow
+def test_kept_folder_is_whole(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The layout holds the list; the spec file is there; the hints name the folder."""
+    assert main(["demo", "--no-engine", "--keep", "tour"]) == 0
+    out = capsys.readouterr().out
+    tour = outside / "work" / "tour"
+    with Layout(str(tour / "shelf")) as layout:
+        platforms = [str(entry.platform) for entry in layout.resolve("1.0").index.manifests]
+    assert platforms == PLATFORMS
+    assert "linux/arm/v7" in (tour / "hello.yaml").read_text(encoding="utf-8")
+    assert f"oci:{tour}/shelf:1.0" in out
+    assert left_behind(outside / "home") == []
+
+
+@pytest.mark.slow
+def test_quiet_prints_the_digest_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for scripts."""
+    assert main(["demo", "--no-engine", "-q"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("sha256:")
+    assert (captured.out.count("\n"), captured.err) == (1, "")
+
+
+def test_folder_to_keep_must_be_empty(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody's files are mixed with the demo's."""
+    (outside / "work" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(["demo", "--keep", "."]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in left_behind(outside)] == ["mine.txt"]
+
+
+def test_folder_to_keep_that_is_a_file(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A clear error, not a traceback."""
+    (outside / "work" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(["demo", "--keep", "mine.txt"]) == 2
+    assert "mine.txt" in capsys.readouterr().err
+
+
+def test_failing_step_stops_the_demo_with_its_output(
+    outside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command, its exit code and its words; and the folder is removed."""
+    monkeypatch.setattr(demo, "_in_process", lambda argv: (3, "", "the disk is on fire\n"))
+    assert main(["demo", "--no-engine"]) == 3
+    captured = capsys.readouterr()
+    assert "the disk is on fire" in captured.out
+    assert "exit code 3 from manyfest copy" in captured.err
+    assert left_behind(outside) == []
+
+
+def test_interrupt_inside_a_step_ends_the_demo(
+    outside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that was interrupted exits with 130; the demo does the same and cleans up."""
+    monkeypatch.setattr("manyfest.cli.main.main", lambda argv: 130)
+    assert main(["demo", "--no-engine"]) == 130
+    assert left_behind(outside) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_signal_ends_the_process_and_cleans_up(outside: Path) -> None:
+    """SIGINT to the whole process after its first line."""
+    environment = {**os.environ, "TMPDIR": str(outside / "temporary"), "PYTHONUNBUFFERED": "1"}
+    code = "import sys; sys.path[:0] = sys.argv[1:2]; from manyfest.cli.main import entry; sys.argv[1:2] = []; entry()"
+    source = str(Path(demo.__file__).parents[3])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, source, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while line := process.stdout.readline():
+            if line.startswith("$ "):
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "manyfest: interrupted\n")
+    assert left_behind(outside) == []
+
+
+def engine(folder: Path, name: str, text: str) -> None:
+    """A stand-in for an engine's command."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def tour() -> demo.Tour:
+    """A tour whose programs for two platforms ran by the kernel."""
+    made = demo.Tour(Console(out=io.StringIO()), "127.0.0.1:1")
+    made.runs = [
+        {"platform": "linux/amd64", "how": "native", "output": "linux/amd64", "ok": True},
+        {"platform": "linux/arm64", "how": "qemu-aarch64-static", "output": "linux/arm64", "ok": True},
+        {"platform": "linux/s390x", "how": "binfmt_misc", "output": "linux/s390x", "ok": True},
+    ]
+    return made
+
+
+def text_of(tour: demo.Tour) -> str:
+    """What the tour told."""
+    assert isinstance(tour.console.out, io.StringIO)
+    return tour.console.out.getvalue()
+
+
+def test_engine_runs_what_the_kernel_can(
+    outside: Path, tour: demo.Tour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker is asked for the native and the registered platforms, and the image is removed after."""
+    engine(outside, "docker", 'echo "$@" >> log; case $1 in run) shift 4; echo "$1";; esac')
+    monkeypatch.setenv("PATH", f"{outside}:/usr/bin:/bin")
+    tour.run_in_engine()
+    assert [run["platform"] for run in tour.runs[3:]] == ["linux/amd64", "linux/s390x"]
+    assert {run["ok"] for run in tour.runs[3:]} == {True}
+    log = (outside / "work" / "log").read_text(encoding="utf-8").splitlines()
+    assert log[-1] == "image rm --force 127.0.0.1:1/hello:1.0"
+    assert "$ docker run --rm --pull=always --platform linux/s390x" in text_of(tour)
+
+
+def test_engine_that_fails_is_told_and_no_failure(
+    outside: Path, tour: demo.Tour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman is asked when there is no docker; its last line says why it did not run."""
+    engine(outside, "podman", 'case $1 in run) echo "first" >&2; echo "no namespaces" >&2; exit 125;; esac')
+    monkeypatch.setenv("PATH", str(outside))
+    tour.run_in_engine()
+    assert [run["ok"] for run in tour.runs[3:]] == [None, None]
+    assert "could not: no namespaces" in text_of(tour)
+
+
+def test_no_engine_says_nothing(outside: Path, tour: demo.Tour, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose engine is not running counts as none."""
+    engine(outside, "docker", "exit 1")
+    monkeypatch.setenv("PATH", str(outside))
+    tour.run_in_engine()
+    assert (len(tour.runs), text_of(tour)) == (3, "")
+
+
+def test_wrong_output_fails(tour: demo.Tour) -> None:
+    """An image that does not do what it says is the answer no."""
+    with pytest.raises(VerificationFailed, match="expected linux/arm64, got linux/amd64"):
+        tour.expect("what ran", "linux/amd64", "linux/arm64")
