@@ -1,0 +1,54 @@
+# Everything a person runs here. `make demo` needs Python 3.11+ and nothing else; `make test` sets up all that it needs.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: help demo test check bench docs format assets clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## the whole way on this machine: eight architectures, one name
+	@tools/venv.sh $(VENV) run
+	@$(PY) -m manyfest demo
+
+test: ## everything, on real parts: engines, registries, emulators (about ten minutes)
+	@tools/venv.sh $(VENV) dev
+	@tools/test-packages.sh
+	@$(MAKE) --no-print-directory lint
+	$(PY) -m pytest tests
+
+check: ## the quick tests: format, lint, types, architecture, docs, units (under two minutes)
+	@tools/venv.sh $(VENV) dev
+	@$(MAKE) --no-print-directory lint
+	$(PY) -m pytest tests -m "not real and not slow and not property"
+
+.PHONY: lint
+lint:
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) tools/make_docs.py --check
+	$(PY) tools/make_programs.py --check
+
+bench: ## figures against docker, skopeo, buildah, crane and manifest-tool, in one run
+	@tools/venv.sh $(VENV) dev
+	@tools/test-packages.sh
+	$(PY) bench/run.py
+
+docs: ## write the generated pages again
+	@tools/venv.sh $(VENV) dev
+	$(PY) tools/make_docs.py
+
+format: ## format and sort imports
+	@tools/venv.sh $(VENV) dev
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+assets: ## check the generated test assets
+	@tools/venv.sh $(VENV) dev
+	$(PY) tools/make_programs.py --check
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real parts: Docker Engine, Debian's registry (plain, and with TLS and htpasswd), emulators, the command itself.
+
+Everything is started here on free ports with its own folders, and stopped at the end. A part that is not installed
+skips its tests and says what installs it; with ``MANYFEST_NO_SKIPS`` set (``.ci/run``) a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.real.parts import PASSWORD, USER, Host, Registry, free_port, need, serve, stop, wait_for
+
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+EMULATED = ("aarch64", "arm", "ppc64le", "s390x", "riscv64")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Host:
+    """A fresh home."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    return Host(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Debian's registry over plain HTTP."""
+    need("docker-registry")
+    folder, port = tmp_path_factory.mktemp("plain"), free_port()
+    config = f"""
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+    (folder / "config.yml").write_text(config)
+    for _ in serve(["docker-registry", "serve", str(folder / "config.yml")], folder, port):
+        yield Registry(f"127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Debian's registry with a self-signed certificate and htpasswd."""
+    need("docker-registry")
+    need("htpasswd", package="apache2-utils")
+    need("openssl")
+    folder, port = tmp_path_factory.mktemp("secure"), free_port()
+    certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=registry"]
+    certificate += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    certificate += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.crt")]
+    subprocess.run(certificate, check=True, capture_output=True)
+    users = subprocess.run(["htpasswd", "-Bbn", USER, PASSWORD], check=True, capture_output=True).stdout
+    (folder / "users").write_bytes(users)
+    config = f"""
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
+auth: {{htpasswd: {{realm: test, path: {folder}/users}}}}
+http: {{addr: "127.0.0.1:{port}", tls: {{certificate: {folder}/ca.crt, key: {folder}/key.pem}}}}
+"""
+    (folder / "config.yml").write_text(config)
+    for _ in serve(["docker-registry", "serve", str(folder / "config.yml")], folder, port):
+        yield Registry(f"localhost:{port}", folder / "ca.crt")
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Our own registry, as a user starts it."""
+    folder, port = tmp_path_factory.mktemp("embedded"), free_port()
+    command = [sys.executable, "-m", "manyfest", "registry", str(folder / "data"), "--port", str(port)]
+    source = str(Path(__file__).parents[2] / "src")
+    for _ in serve(command, folder, port, {"PYTHONPATH": source}):
+        yield Registry(f"127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="session")
+def emulators() -> Iterator[None]:
+    """Handlers for foreign architectures, registered from Debian's own lines; ours are taken back at the end."""
+    need("qemu-s390x-static", package="qemu-user-static")
+    if os.geteuid() != 0:
+        pytest.skip("registering emulators needs root")
+    if not (BINFMT / "register").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], check=True)
+    added: list[Path] = []
+    for name in EMULATED:
+        handler = BINFMT / f"qemu-{name}"
+        if not handler.exists():
+            line = Path(f"/usr/lib/binfmt.d/qemu-{name}.conf").read_text().strip()
+            (BINFMT / "register").write_text(line)
+            added.append(handler)
+    yield
+    for handler in added:
+        handler.write_text("-1")
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, emulators: None) -> Iterator[str]:
+    """A Docker Engine of our own; the value is its ``DOCKER_HOST``."""
+    need("dockerd", package="docker.io")
+    folder = tmp_path_factory.mktemp("engine")
+    address = f"unix://{folder}/docker.sock"
+    log = folder / "log"
+    command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-H", address]
+    # The tests need no network inside containers, and must not touch the machine's own rules.
+    command += ["--pidfile", f"{folder}/pid", "--iptables=false", "--bridge=none", "--storage-driver", "vfs"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        wait_for(lambda: _answers(address), "dockerd", process, log)
+        yield address
+    finally:
+        stop(process)
+
+
+def _answers(address: str) -> bool:
+    if not Path(address.removeprefix("unix://")).exists():
+        return False
+    asked = subprocess.run(["/usr/bin/docker", "-H", address, "version"], check=False, capture_output=True)
+    return asked.returncode == 0

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The Debian packages that the tests on real parts need: installed when root, named exactly when not.
+set -euo pipefail
+packages=(docker.io docker-registry skopeo buildah podman umoci qemu-user-static
+    apache2-utils openssl iptables iproute2 ca-certificates)
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "The tests on real parts need these packages, and you are not root. Install them, then run make test again:" >&2
+    echo "    sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 2
+fi
+echo "Installing ${missing[*]} …" >&2
+apt-get update -qq >&2
+# A package's own service must not start: the tests start what they need, with their own settings.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap 'rm -f $policy' EXIT
+fi
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
