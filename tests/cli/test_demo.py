@@ -200,6 +200,7 @@ def test_engine_runs_what_the_kernel_can(
     assert [run["platform"] for run in tour.runs[3:]] == ["linux/amd64", "linux/s390x"]
     assert {run["ok"] for run in tour.runs[3:]} == {True}
     log = (outside / "work" / "log").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[0] for line in log] == ["version", "run", "image", "run", "image"]
     assert log[-1] == "image rm --force 127.0.0.1:1/hello:1.0"
     assert "$ docker run --rm --pull=always --platform linux/s390x" in text_of(tour)
 

@@ -206,9 +206,11 @@ class Tour:
         insecure = ["--tls-verify=false"] if engine == "podman" else []
         for platform in able[:ENGINE_RUNS]:
             words = [engine, "run", "--rm", "--pull=always", *insecure, "--platform", platform, self.target]
-            self.runs.append(self.foreign(words, platform))
-        # Nothing of the demo stays in the engine; a failure changes nothing that was promised.
-        _call([engine, "image", "rm", "--force", self.target])
+            try:
+                self.runs.append(self.foreign(words, platform))
+            finally:
+                # At once, while the tag still names this platform's image: nothing of the demo stays in the engine.
+                _call([engine, "image", "rm", "--force", self.target])
 
     def end(self, seconds: float, kept: str) -> None:
         """The summary, and what to try next."""
