@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``manyfest``: look at the arguments, import the one command they name, run it, say how it ended.
+
+Only this module prints errors and decides exit codes: 0 yes, 1 the answer is no, 2 usage or bad input, 3 the world
+failed, 70 our bug, 130 interrupted. See ``docs/reference/exit-codes.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from manyfest.cli.console import Console
+from manyfest.cli.table import COMMANDS, GROUPS, module_of
+from manyfest.errors import Error, InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType, ModuleType
+    from typing import NoReturn
+
+__all__ = ["entry", "main"]
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+ISSUES = "https://github.com/manyfest/manyfest/issues"
+
+_VALUED = ("--config",)
+_SWITCHES = ("--json", "-q", "--quiet", "-v", "--verbose", "--insecure", "-h", "--help", "--version", "-V")
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; never raises."""
+    console = Console(
+        json="--json" in argv,
+        quiet="-q" in argv or "--quiet" in argv,
+        verbose="-v" in argv or "--verbose" in argv,
+    )
+    try:
+        code = _dispatch(argv, console)
+        console.out.flush()
+    except Error as error:
+        return _fail(console, error)
+    except KeyboardInterrupt:
+        console.tell("manyfest: interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except OSError as error:
+        return _fail(console, _from_os(error))
+    except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may escape as a traceback
+        return _bug(console, error)
+    return code
+
+
+def _dispatch(argv: Sequence[str], console: Console) -> int:
+    leading, rest = _split(argv)
+    if "--version" in leading or "-V" in leading:
+        return _version(console)
+    if not rest or "-h" in leading or "--help" in leading:
+        return _overview(console) if not rest else _help(rest, console)
+    if rest[0] == "help":
+        return _help(rest[1:], console) if rest[1:] else _overview(console)
+    command = rest[0]
+    module = _load(command)
+    from manyfest.cli.parser import HelpRequested, build
+
+    try:
+        args = build(command, module).parse([*leading, *rest[1:]])
+    except HelpRequested as request:
+        console.print(request.text.rstrip("\n"))
+        return 0
+    console.json, console.quiet, console.verbose = args.json, args.quiet, args.verbose
+    code: int = module.run(args, console)
+    return code
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options before the command, and the command with everything after it."""
+    at = 0
+    while at < len(argv) and argv[at].startswith("-"):
+        word = argv[at]
+        if word in _VALUED:
+            if at + 1 == len(argv):
+                raise InputError(f"manyfest: {word} wants a value")
+            at += 1
+        elif word not in _SWITCHES and not word.startswith(tuple(f"{name}=" for name in _VALUED)):
+            raise InputError(f"manyfest: unknown option {word} before a command", hint="manyfest --help")
+        at += 1
+    return list(argv[:at]), list(argv[at:])
+
+
+def _load(command: str) -> ModuleType:
+    if command not in COMMANDS:
+        raise InputError(f"manyfest: no command {command!r}", hint=_suggestion(command))
+    import importlib
+
+    return importlib.import_module(module_of(command))
+
+
+def _suggestion(command: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(command, COMMANDS, n=3, cutoff=0.5)
+    near = near or [name for name in COMMANDS if name in _OTHER_WORDS.get(command, ())]
+    if not near:
+        return "manyfest --help lists the commands"
+    return "did you mean " + " or ".join(f"manyfest {name}" for name in near) + "?"
+
+
+# What the same thing is called elsewhere.
+_OTHER_WORDS = {
+    "cp": ("copy",),
+    "mirror": ("copy",),
+    "pull": ("copy",),
+    "append": ("add",),
+    "merge": ("join", "create"),
+    "digest": ("resolve",),
+    "serve": ("registry",),
+    "show": ("inspect",),
+    "list": ("ls", "tags"),
+    "remove": ("drop", "rm"),
+}
+
+
+def _help(words: Sequence[str], console: Console) -> int:
+    command = words[0]
+    if command == "help":
+        return _overview(console)
+    module = _load(command)
+    from manyfest.cli.parser import build
+
+    console.print(build(command, module).format_help().rstrip("\n"))
+    return 0
+
+
+def _overview(console: Console) -> int:
+    console.print(overview())
+    return 0
+
+
+def overview() -> str:
+    """The text of ``manyfest --help``, from the table alone."""
+    lines = [
+        "usage: manyfest [OPTIONS] COMMAND ...",
+        "",
+        "One image name, every architecture: build it, ship it, prove it, run it.",
+    ]
+    for title, commands in GROUPS:
+        lines += ["", title, *(f"  {name:<12} {summary}" for name, summary in commands)]
+    lines += ["", "Options of every command, before or after its name"]
+    lines += [f"  {flags:<15} {what}" for flags, what in _OPTIONS]
+    lines += [
+        "",
+        "A place is NAME or docker://NAME (a registry), oci:DIR[:TAG], oci-archive:FILE[:TAG],",
+        "docker-archive:FILE[:TAG] or docker-daemon:NAME. Every command that reads an image takes every place.",
+        "",
+        "manyfest help COMMAND shows its options and examples.",
+    ]
+    return "\n".join(lines)
+
+
+_OPTIONS = (
+    ("--json", "one JSON document on standard output"),
+    ("-q, --quiet", "no progress and no messages, errors only"),
+    ("-v, --verbose", "say more"),
+    ("--insecure", "allow plain HTTP and unverified TLS for the registries named here"),
+    ("--config FILE", "read this configuration file"),
+    ("-V, --version", "print the version"),
+)
+
+
+def _version(console: Console) -> int:
+    from manyfest import __version__
+
+    console.result({"version": __version__}, f"manyfest {__version__}")
+    return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a command like Ctrl-C: what is half done is cleaned up."""
+    raise KeyboardInterrupt
+
+
+def _fail(console: Console, error: Error) -> int:
+    _flush(console)
+    if console.json:
+        _tell_json(console, error, type(error).__name__, str(error), error.hint, error.exit_code)
+        return error.exit_code
+    message = str(error)
+    console.tell(f"manyfest: error: {message.removeprefix('manyfest: ')}")
+    for line in error.hint.splitlines():
+        console.tell(f"hint: {line}")
+    if console.verbose:
+        _trace(console, error)
+    return error.exit_code
+
+
+def _bug(console: Console, error: Exception) -> int:
+    _flush(console)
+    kind, message = type(error).__name__, f"internal error: {type(error).__name__}: {error}"
+    hint = (
+        f"this is a bug in manyfest; please report it at {ISSUES} with the output of the same command and -v"
+    )
+    if console.json:
+        _tell_json(console, error, kind, message, hint, EXIT_BUG)
+        return EXIT_BUG
+    console.tell(f"manyfest: {message}")
+    if console.verbose or os.environ.get("MANYFEST_DEBUG"):
+        _trace(console, error)
+    console.tell(f"hint: {hint}")
+    return EXIT_BUG
+
+
+def _tell_json(console: Console, error: Exception, kind: str, message: str, hint: str, code: int) -> None:
+    import json
+
+    shown: dict[str, object] = {"kind": kind, "message": message, "hint": hint, "exit_code": code}
+    for name in ("status", "codes", "side"):
+        if hasattr(error, name):
+            shown[name] = getattr(error, name)
+    console.err.write(json.dumps({"error": shown}) + "\n")
+    if os.environ.get("MANYFEST_DEBUG"):
+        _trace(console, error)
+
+
+def _trace(console: Console, error: BaseException) -> None:
+    if not os.environ.get("MANYFEST_DEBUG") and isinstance(error, Error):
+        return
+    import traceback
+
+    console.tell("".join(traceback.format_exception(error)).rstrip())
+
+
+def _from_os(error: OSError) -> Error:
+    where = f": {error.filename}" if error.filename else ""
+    return Error(f"{error.strerror or error}{where}")
+
+
+def _flush(console: Console) -> None:
+    try:
+        console.out.flush()
+    except OSError:
+        _pipe_closed()
+
+
+def _pipe_closed() -> int:
+    """The reader went away (``| head``): end quietly, and keep Python from complaining at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return 0  # standard output is not a file: nothing will be flushed at exit either
+    return 0

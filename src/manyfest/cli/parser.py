@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of one command: argparse for the parsing, our own words for help and errors.
+
+Help is laid out here and not by argparse, so it is the same text on every Python and at every terminal width.
+Nothing here prints or exits: errors are :class:`~manyfest.errors.InputError`, help is :class:`HelpRequested`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from manyfest.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+    from typing import Any, NoReturn
+
+__all__ = ["CommandParser", "HelpRequested", "UsageError", "add_global_options", "build"]
+
+WIDTH = 100
+_COLUMN = 30
+
+
+class UsageError(InputError):
+    """Arguments that the command does not take."""
+
+
+class HelpRequested(Exception):
+    """``--help`` was given; ``text`` is what to print."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        raise HelpRequested(parser.format_help())
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """argparse makes one for every option it is told of; without a width each would import shutil to find it."""
+    return argparse.HelpFormatter(prog, width=WIDTH)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that raises, and that renders help by itself."""
+
+    def __init__(self, prog: str, summary: str = "", examples: str | Iterable[str] = ()) -> None:
+        super().__init__(
+            prog=prog, description=summary, add_help=False, allow_abbrev=False, formatter_class=_formatter
+        )
+        self.examples = examples.strip().splitlines() if isinstance(examples, str) else list(examples)
+        self.general: list[argparse.Action] = []
+
+    def error(self, message: str) -> NoReturn:
+        """Raises :class:`UsageError`; argparse would print and exit."""
+        raise UsageError(
+            f"{self.prog}: {message}", hint=f"{self.format_usage().strip()} ({self.prog} --help)"
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse, options and names in any order, as docker allows (``create LIST --amend A --amend B``)."""
+        return self.parse_intermixed_args(list(argv))
+
+    def format_usage(self) -> str:
+        """One line: the program, ``[OPTIONS]`` and the names it wants."""
+        words = [self.prog, "[OPTIONS]", *(_positional(action) for action in self._positionals_shown())]
+        return "usage: " + " ".join(words) + "\n"
+
+    def format_help(self) -> str:
+        """Usage, what it does, names, options, options of every command, examples."""
+        own = [a for a in self._actions if a.option_strings and a not in self.general]
+        parts = [self.format_usage(), _paragraph(self.description or "")]
+        parts.append(_section("names", self._positionals_shown()))
+        parts.append(_section("options", own))
+        parts.append(_section("options of every command", self.general))
+        if self.examples:
+            parts.append(
+                "examples:\n" + "".join(f"  {line.strip()}\n" for line in self.examples if line.strip())
+            )
+        if self.epilog:
+            parts.append(f"{self.epilog}\n")
+        return "\n".join(part for part in parts if part)
+
+    def _positionals_shown(self) -> list[argparse.Action]:
+        return [a for a in self._actions if not a.option_strings and a.help is not argparse.SUPPRESS]
+
+
+def build(command: str, module: ModuleType) -> CommandParser:
+    """The parser of one command, from its module's ``SUMMARY``, ``EXAMPLES`` and ``configure``."""
+    parser = CommandParser(f"manyfest {command}", _sentence(module.SUMMARY), module.EXAMPLES)
+    module.configure(parser)
+    add_global_options(parser)
+    return parser
+
+
+def add_global_options(parser: CommandParser) -> None:
+    """What every command takes, before or after its name."""
+
+    def option(*flags: str, **how: Any) -> None:
+        parser.general.append(parser.add_argument(*flags, **how))
+
+    option("--json", action="store_true", help="one JSON document on standard output")
+    option("-q", "--quiet", action="store_true", help="no progress and no messages, errors only")
+    if "-v" not in parser._option_string_actions:
+        option(
+            "-v", "--verbose", action="store_true", help="say more; show where an internal error came from"
+        )
+    option(
+        "--insecure",
+        action="store_true",
+        help="allow plain HTTP and unverified TLS for the registries named here",
+    )
+    option("--config", metavar="FILE", default="", help="read this configuration file")
+    option("-h", "--help", action=_Help, nargs=0, help="show this help")
+
+
+def _sentence(summary: str) -> str:
+    text = summary.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _paragraph(text: str) -> str:
+    return "".join(f"{line}\n" for line in _wrap(text, WIDTH))
+
+
+def _section(title: str, actions: list[argparse.Action]) -> str:
+    rows = [
+        (_invocation(a), (a.help or "").replace("%%", "%"))
+        for a in actions
+        if a.help is not argparse.SUPPRESS
+    ]
+    if not rows:
+        return ""
+    return f"{title}:\n" + "".join(_row(left, right) for left, right in rows)
+
+
+def _row(left: str, right: str) -> str:
+    lines = _wrap(right, WIDTH - _COLUMN)
+    head = f"  {left}"
+    if not lines:
+        return head + "\n"
+    if len(head) + 2 > _COLUMN:
+        lines.insert(0, "")
+    first = f"{head:<{_COLUMN}}{lines[0]}".rstrip()
+    return "\n".join([first, *(" " * _COLUMN + line for line in lines[1:])]) + "\n"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _invocation(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return _positional(action).strip("[]")
+    flags = ", ".join(action.option_strings)
+    if action.nargs == 0:
+        return flags
+    return f"{flags} {_metavar(action)}"
+
+
+def _metavar(action: argparse.Action) -> str:
+    if isinstance(action.metavar, str):
+        return action.metavar
+    if action.choices is not None:
+        return "|".join(str(choice) for choice in action.choices)
+    return action.dest.upper()
+
+
+def _positional(action: argparse.Action) -> str:
+    name = _metavar(action)
+    if action.nargs == "+":
+        return f"{name}..."
+    if action.nargs == "*":
+        return f"[{name}...]"
+    return f"[{name}]" if action.nargs == "?" else name

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The places a command line names, opened when they are needed, over one conversation with registries."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from types import TracebackType
+    from typing import Any, Self
+
+    from manyfest.cli.console import Console
+    from manyfest.stores.base import Source, Store
+    from manyfest.stores.places import Place
+    from manyfest.stores.registry.session import Session
+
+__all__ = ["Places", "list_name", "with_tag"]
+
+
+class Places:
+    """Opens sources and stores by their text; a context manager that closes all of them."""
+
+    def __init__(self, args: argparse.Namespace, console: Console, **settings: Any) -> None:
+        self._options: dict[str, Any] = {"insecure": args.insecure, "on_warning": console.warn, **settings}
+        if args.config:
+            self._options["config"] = args.config
+        self._session: Session | None = None
+        self._sources: dict[str, Source] = {}
+        self._stores: dict[str, Store] = {}
+
+    @property
+    def session(self) -> Session:
+        """The conversation with registries, begun at first use."""
+        if self._session is None:
+            from manyfest.stores.registry.session import Session
+            from manyfest.stores.registry.settings import Settings
+
+            self._session = Session(Settings(**self._options))
+        return self._session
+
+    def source(self, text: str) -> tuple[Source, str]:
+        """The place to read from, and the tag or digest in it. A name alone means ``latest``."""
+        from manyfest.stores.places import Place, open_source
+
+        place = Place.parse(text)
+        key = str(place.replace(name=""))
+        if key not in self._sources:
+            self._sources[key] = self._stores.get(key) or open_source(place, self.session)
+        return self._sources[key], _name_in(place)
+
+    def store(self, text: str) -> tuple[Store, str]:
+        """The place to write to, and the tag in it. A name alone means ``latest``."""
+        from manyfest.stores.places import Place, open_store
+
+        place = Place.parse(text)
+        key = str(place.replace(name=""))
+        if key not in self._stores:
+            self._stores[key] = open_store(place, self.session)
+        return self._stores[key], _name_in(place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        opened: list[Source] = [*self._sources.values(), *self._stores.values()]
+        for place in opened:
+            place.close()
+        if self._session is not None:
+            self._session.close()
+
+
+def with_tag(text: str) -> str:
+    """A place's text as we store and print it: registry names in full and with their tag."""
+    from manyfest.stores.places import Place
+
+    place = Place.parse(text)
+    if place.transport != "docker":
+        return str(place)
+    reference = place.reference
+    return str(reference if reference.tag or reference.digest else reference.with_tag(reference.target))
+
+
+def list_name(text: str) -> str:
+    """Like :func:`with_tag` for a list, which has a tag. Raises :class:`InputError` for one with a digest."""
+    from manyfest.errors import InputError
+    from manyfest.stores.places import Place
+
+    place = Place.parse(text)
+    if place.transport == "docker" and place.reference.digest:
+        raise InputError(f"{text}: a list has a tag, not a digest", hint="leave out what follows the @")
+    return with_tag(text)
+
+
+def _name_in(place: Place) -> str:
+    return place.reference.target if place.transport == "docker" else place.name
