@@ -17,7 +17,16 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.content.mediatypes import is_document
 from manyfest.errors import NotFound
-from manyfest.stores.base import CanDelete, HasReferrers, HasTags, Store, Verified, as_referrer, put_bytes, read
+from manyfest.stores.base import (
+    CanDelete,
+    HasReferrers,
+    HasTags,
+    Store,
+    Verified,
+    as_referrer,
+    put_bytes,
+    read,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +59,8 @@ class Memory(Store, HasTags, HasReferrers, CanDelete):
         raise NotFound(f"{self.place}: no {name!r}", hint=f"it holds {there}")
 
     def _only(self, name: str) -> Digest | None:
-        return next(iter(self._tags.values())) if not name and len(self._tags) == 1 else None
+        images = set(self._tags.values())
+        return next(iter(images)) if not name and len(images) == 1 else None
 
     def exists(self, descriptor: Descriptor) -> bool:
         """See :meth:`Source.exists`."""

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Docker Engine through its API: what the daemon place needs of it, and no more.
+
+Which engine: ``$DOCKER_HOST``, else the context that ``docker context use`` (or ``$DOCKER_CONTEXT``) chose, else the
+usual socket, else the rootless one. docker-py and its dependencies are imported at the first call, since they take
+longer to load than most commands run.
+
+https://docs.docker.com/reference/api/engine/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from manyfest.errors import EngineError, InvalidPlatform, NotFound
+from manyfest.platforms import Platform, normalise
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import IO, Any, Self
+
+    import docker
+
+__all__ = ["Docker", "Endpoint", "endpoint"]
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+TIMEOUT_S = 60
+TRANSFER_TIMEOUT_S = 3600
+"""Saving and loading: the engine says nothing while it writes a big layer to its disk."""
+
+SAVE_CHUNK = 1024 * 1024
+
+
+class Endpoint(Value):
+    """Where an engine answers: a URL as in ``$DOCKER_HOST``, and the TLS files if there are any."""
+
+    __slots__ = ("certificates", "url", "verify")
+    url: str
+    certificates: str
+    verify: bool
+
+    def __init__(self, url: str, certificates: str = "", verify: bool = True) -> None:
+        """``certificates``: a directory with ca.pem, cert.pem and key.pem, or empty."""
+        self._set(url=url, certificates=certificates, verify=verify)
+
+
+def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint:
+    """Which engine to ask, from the environment and Docker's configuration. Raises :class:`EngineError`."""
+    env = os.environ if environment is None else environment
+    folder = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME", ""), ".docker")
+    if url := env.get("DOCKER_HOST"):
+        certificates = (env.get("DOCKER_CERT_PATH") or folder) if env.get("DOCKER_TLS_VERIFY") else ""
+        return Endpoint(url, certificates)
+    context = env.get("DOCKER_CONTEXT") or _chosen_context(folder)
+    if context and context != "default":
+        return _of_context(folder, context)
+    rootless = os.path.join(env.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
+    if not os.path.exists(DEFAULT_SOCKET) and os.path.exists(rootless):
+        return Endpoint(f"unix://{rootless}")
+    return Endpoint(f"unix://{DEFAULT_SOCKET}")
+
+
+class Docker:
+    """One engine. A context manager; safe to use from several threads, each call is a request of its own."""
+
+    def __init__(self, where: Endpoint | None = None) -> None:
+        """Does not connect yet."""
+        self.endpoint = where or endpoint()
+        self._clients: dict[float, docker.APIClient] = {}
+
+    def ping(self) -> None:
+        """Raises :class:`EngineError`, with what to do, unless the engine answers."""
+        with self._translated("asking whether it is there"):
+            self._client().ping()
+
+    def version(self) -> dict[str, Any]:
+        """The engine's own words: ``Version``, ``ApiVersion``, ``Os``, ``Arch``, …"""
+        with self._translated("asking for its version"):
+            found: dict[str, Any] = self._client().version()
+            return found
+
+    def platform(self) -> Platform:
+        """What the engine runs on."""
+        version = self.version()
+        try:
+            return normalise(Platform(str(version.get("Os", "")), str(version.get("Arch", ""))))
+        except InvalidPlatform as error:
+            raise EngineError(f"{self}: says it runs on a strange platform: {error}") from error
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What the engine says of an image, by name or id. Raises :class:`NotFound`."""
+        with self._translated(f"asking for the image {name}"):
+            found: dict[str, Any] = self._client().inspect_image(name)
+            return found
+
+    def save(self, name: str) -> Iterator[bytes]:
+        """The archive of an image, in pieces. Raises :class:`NotFound`."""
+        with self._translated(f"saving {name}"):
+            yield from self._client(TRANSFER_TIMEOUT_S).get_image(name, chunk_size=SAVE_CHUNK)
+
+    def load(self, archive: IO[bytes]) -> None:
+        """Take an archive's images in, under the names it gives them."""
+        with self._translated("loading an image"):
+            for event in self._client(TRANSFER_TIMEOUT_S).load_image(archive, quiet=True) or ():
+                if problem := event.get("error"):
+                    raise EngineError(f"{self}: loading an image: {problem}")
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give an image another name. Raises :class:`NotFound`."""
+        with self._translated(f"tagging {image}"):
+            self._client().tag(image, repository, tag)
+
+    def close(self) -> None:
+        """Close connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return f"the engine at {self.endpoint.url}"
+
+    def __repr__(self) -> str:
+        return f"Docker({self.endpoint.url!r})"
+
+    def _client(self, timeout_s: float = TIMEOUT_S) -> docker.APIClient:
+        import docker
+        from docker.tls import TLSConfig
+
+        known = self._clients.get(timeout_s)
+        if known is not None:
+            return known
+        tls: Any = False
+        if folder := self.endpoint.certificates:
+            tls = TLSConfig(
+                client_cert=(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")),
+                ca_cert=os.path.join(folder, "ca.pem"),
+                verify=self.endpoint.verify,
+            )
+        made = docker.APIClient(
+            base_url=self.endpoint.url,
+            version="auto",
+            timeout=timeout_s,
+            tls=tls,
+            use_ssh_client=self.endpoint.url.startswith("ssh://"),
+        )
+        self._clients[timeout_s] = made
+        return made
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """Docker-py's exceptions, and those it lets through, become ours."""
+        import docker.errors
+        import requests
+
+        try:
+            yield
+        except docker.errors.NotFound as error:
+            raise NotFound(f"{self}: {doing}: {error.explanation or error}") from error
+        except docker.errors.APIError as error:
+            raise EngineError(f"{self}: {doing}: {error.explanation or error}") from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise self._unreachable(doing, error) from error
+
+    def _unreachable(self, doing: str, error: BaseException) -> EngineError:
+        cause = _os_error(error)
+        if isinstance(cause, PermissionError):
+            return EngineError(
+                f"{self}: {doing}: permission denied",
+                hint="add yourself to the group docker and log in again, or run this as root",
+            )
+        if isinstance(cause, FileNotFoundError):
+            return EngineError(
+                f"{self}: {doing}: no such socket",
+                hint="start the engine (systemctl start docker), or say where it is with DOCKER_HOST",
+            )
+        if isinstance(cause, ConnectionRefusedError):
+            return EngineError(
+                f"{self}: {doing}: nothing answers",
+                hint="the engine is not running: systemctl start docker",
+            )
+        return EngineError(
+            f"{self}: {doing}: {error}",
+            hint="check DOCKER_HOST, or docker context ls",
+        )
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The operating system's error below the layers of urllib3 and requests."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        at = todo.pop()
+        if at is None or id(at) in seen:
+            continue
+        seen.add(id(at))
+        if isinstance(at, PermissionError | FileNotFoundError | ConnectionRefusedError):
+            return at
+        todo += [at.__cause__, at.__context__, *(a for a in at.args if isinstance(a, BaseException))]
+    return None
+
+
+def _chosen_context(folder: str) -> str:
+    """``currentContext`` of Docker's config file; empty when there is none."""
+    fields = _json_object(os.path.join(folder, "config.json"))
+    name = fields.get("currentContext", "")
+    return name if isinstance(name, str) else ""
+
+
+def _of_context(folder: str, name: str) -> Endpoint:
+    # Docker keeps a context under the digest of its name.
+    key = hashlib.sha256(name.encode()).hexdigest()
+    fields = _json_object(os.path.join(folder, "contexts", "meta", key, "meta.json"))
+    try:
+        found = fields["Endpoints"]["docker"]
+        url = str(found["Host"])
+        verify = not found.get("SkipTLSVerify", False)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EngineError(
+            f"the Docker context {name!r} does not exist or names no engine",
+            hint="docker context ls shows what there is; docker context use default",
+        ) from error
+    certificates = os.path.join(folder, "contexts", "tls", key, "docker")
+    return Endpoint(url, certificates if os.path.isdir(certificates) else "", verify)
+
+
+def _json_object(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path}: {error}", hint="mend or remove the file") from error
+    return fields if isinstance(fields, dict) else {}
