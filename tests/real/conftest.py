@@ -50,7 +50,18 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     need("htpasswd", package="apache2-utils")
     need("openssl")
     folder, port = tmp_path_factory.mktemp("secure"), free_port()
-    certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=registry"]
+    certificate = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=registry",
+    ]
     certificate += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     certificate += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.crt")]
     subprocess.run(certificate, check=True, capture_output=True)

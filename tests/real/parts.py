@@ -45,7 +45,6 @@ class Host:
         env = {
             "PATH": f"/usr/sbin:/sbin:/usr/bin:/bin:{os.environ['PATH']}",
             "HOME": str(self.home),
-            "DOCKER_CONFIG": str(self.home / ".docker"),
             "XDG_RUNTIME_DIR": str(self.home / "run"),
             "LC_ALL": "C.UTF-8",
             "PYTHONPATH": str(Path(__file__).parents[2] / "src"),

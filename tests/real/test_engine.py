@@ -32,7 +32,7 @@ def push_images(here: Host, registry: Registry, repository: str, *, says: str = 
     names = {}
     for tag, platform in SEED.items():
         folder = here.home / f"layout-{tag}"
-        with Layout(str(folder)) as store:
+        with Layout.create(str(folder)) as store:
             parsed = Platform.parse(platform)
             document = make_image(store, parsed, docker=True, seed=hash_of(repository))
             store.tag(document, "v1")
@@ -105,7 +105,7 @@ def _as_list(value: object) -> list[dict[str, dict[str, object]]]:
 def test_the_engine_is_a_place(ship: Host, plain: Registry) -> None:
     """Out of the engine into a registry, and from a layout into the engine."""
     folder = ship.home / "layout"
-    with Layout(str(folder)) as store:
+    with Layout.create(str(folder)) as store:
         store.tag(make_image(store, Platform.parse("linux/s390x"), seed=41), "v1")
     ship.manyfest("copy", f"oci:{folder}:v1", "docker-daemon:manyfest-place:v1")
     run = ship.run(
@@ -122,7 +122,7 @@ def test_the_engine_is_a_place(ship: Host, plain: Registry) -> None:
 def test_docker_save_is_read_and_load_reads_ours(ship: Host, plain: Registry) -> None:
     """Both ways through a docker-archive."""
     folder = ship.home / "layout"
-    with Layout(str(folder)) as store:
+    with Layout.create(str(folder)) as store:
         store.tag(make_image(store, Platform.parse("linux/ppc64le"), seed=42), "v1")
     archive = ship.home / "ours.tar"
     ship.manyfest("copy", f"oci:{folder}:v1", f"docker-archive:{archive}:manyfest-saved:v1")

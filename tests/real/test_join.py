@@ -25,10 +25,10 @@ def test_six_processes_lose_nothing(here: Host, which: str, request: pytest.Fixt
     places = []
     for platform in PLATFORMS:
         folder = here.home / platform.replace("/", "-")
-        with Layout(str(folder)) as store:
+        with Layout.create(str(folder)) as store:
             store.tag(make_image(store, Platform.parse(platform)), "v1")
         places.append(f"oci:{folder}:v1")
     with ThreadPoolExecutor(len(places)) as pool:
         list(pool.map(lambda place: here.manyfest("join", target, place), places))
-    entries = here.manyfest("inspect", "--json", target).json["entries"]
+    entries = here.manyfest("inspect", "--json", target).json["platforms"]
     assert sorted(e["platform"] for e in entries) == sorted(PLATFORMS)

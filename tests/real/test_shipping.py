@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,10 +40,17 @@ def trust(here: Host, registry: Registry) -> None:
     here.manyfest("login", registry.host, "--username", USER, "--password-stdin", stdin=PASSWORD)
 
 
+@pytest.fixture
+def storage() -> Iterator[list[str]]:
+    """Options that give buildah and podman a storage of their own; podman refuses paths over 50 characters."""
+    with tempfile.TemporaryDirectory(prefix="mf") as folder:
+        yield ["--root", f"{folder}/storage", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+
+
 def layout(here: Host, *, attestations: bool = False) -> tuple[Path, str]:
     """An OCI layout with an index of four platforms, and the index's digest."""
     folder = here.home / "layout"
-    with Layout(str(folder)) as store:
+    with Layout.create(str(folder)) as store:
         root = make_index(store, PLATFORMS, tag="v1", attestations=attestations)
     return folder, str(root.digest)
 
@@ -121,7 +130,7 @@ def per_architecture_tags(here: Host, registry: Registry, repository: str, *, do
     for platform in PLATFORMS:
         tag = platform.removeprefix("linux/").replace("/", "")
         folder = here.home / tag
-        with Layout(str(folder)) as store:
+        with Layout.create(str(folder)) as store:
             document = make_image(store, Platform.parse(platform), docker=docker)
             store.tag(document, "v1")
         names.append(f"{registry.host}/{repository}:{tag}")
@@ -130,7 +139,9 @@ def per_architecture_tags(here: Host, registry: Registry, repository: str, *, do
 
 
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
-def test_create_push_and_pull_with_everything(here: Host, registry: Registry, docker: bool) -> None:
+def test_create_push_and_pull_with_everything(
+    here: Host, registry: Registry, storage: list[str], docker: bool
+) -> None:
     """create + push; then skopeo, buildah, podman and umoci read it."""
     need("skopeo")
     need("buildah")
@@ -143,14 +154,6 @@ def test_create_push_and_pull_with_everything(here: Host, registry: Registry, do
     raw = here.run("skopeo", "inspect", "--raw", *skopeo(registry), f"docker://{target}").out
     assert "sha256:" + hashlib.sha256(raw.encode()).hexdigest() == digest
     creds = [] if registry.ca is None else [f"--creds={USER}:{PASSWORD}"]
-    storage = [
-        "--root",
-        str(here.home / "storage"),
-        "--runroot",
-        str(here.home / "runroot"),
-        "--storage-driver",
-        "vfs",
-    ]
     for tool in ("buildah", "podman"):
         pulled = here.run(tool, *storage, "pull", "--tls-verify=false", *creds, "--arch", "s390x", target).out
         image = here.run(tool, *storage, "inspect", "--type", "image", pulled.strip().splitlines()[-1]).json
@@ -159,18 +162,10 @@ def test_create_push_and_pull_with_everything(here: Host, registry: Registry, do
         here.run(tool, *storage, "rmi", "--all", "--force")
 
 
-def test_buildahs_list_is_read(here: Host, plain: Registry) -> None:
+def test_buildahs_list_is_read(here: Host, plain: Registry, storage: list[str]) -> None:
     """A list that buildah made and pushed."""
     need("buildah")
     names = per_architecture_tags(here, plain, "buildah/list", docker=False)
-    storage = [
-        "--root",
-        str(here.home / "storage"),
-        "--runroot",
-        str(here.home / "runroot"),
-        "--storage-driver",
-        "vfs",
-    ]
     here.run("buildah", *storage, "manifest", "create", "mine")
     for name in names:
         here.run("buildah", *storage, "manifest", "add", "--tls-verify=false", "mine", f"docker://{name}")
@@ -178,7 +173,7 @@ def test_buildahs_list_is_read(here: Host, plain: Registry) -> None:
     here.run(
         "buildah", *storage, "manifest", "push", "--all", "--tls-verify=false", "mine", f"docker://{target}"
     )
-    platforms = [entry["platform"] for entry in here.manyfest("inspect", "--json", target).json["entries"]]
+    platforms = [entry["platform"] for entry in here.manyfest("inspect", "--json", target).json["platforms"]]
     assert sorted(platforms) == sorted(["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x"])
 
 
@@ -186,7 +181,7 @@ def test_umoci_unpacks_what_manyfest_wrote(here: Host) -> None:
     """A layout of ours is a layout to others."""
     need("umoci")
     folder = here.home / "one"
-    with Layout(str(folder)) as store:
+    with Layout.create(str(folder)) as store:
         store.tag(make_image(store, Platform.parse("linux/amd64")), "v1")
     here.manyfest("copy", f"oci:{folder}:v1", f"oci-archive:{here.home}/one.tar:v1")
     here.manyfest("copy", f"oci-archive:{here.home}/one.tar:v1", f"oci:{here.home}/two:v1")
