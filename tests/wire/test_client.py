@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -33,9 +34,14 @@ from manyfest.errors import (
     Unsupported,
 )
 from manyfest.stores.base import load, put_bytes, read
-from manyfest.stores.registry.client import ACCEPT
+from manyfest.stores.registry.client import ACCEPT, Registry
+from manyfest.stores.registry.session import Session
+from manyfest.stores.registry.settings import Settings
 from manyfest.stores.registry.transport import Headers, Request, Response
 from manyfest.testing.inprocess import InProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DATA = bytes(range(256)) * 40
 BLOB = Descriptor.of(DATA, OCI_LAYER_GZIP)
@@ -611,3 +617,33 @@ def test_a_web_page_in_place_of_the_referrers_api_means_there_is_none() -> None:
     store = registry.store()
     store.tag(referrer(DOC), "sbom")
     assert len(store.referrers(DOC.digest)) == 1
+
+
+# Mirrors
+
+
+def test_only_a_source_asks_mirrors(tmp_path: Path) -> None:
+    """What is written to must be read where it was written, and a listing of a mirror is not the registry's."""
+    registry = InProcess()
+    store = registry.store()
+    store.tag(DOC, "1.0")
+    put_bytes(store, BLOB, DATA)
+    conf = tmp_path / "registries.conf"
+    conf.write_text(
+        '[[registry]]\nlocation = "registry.example"\n[[registry.mirror]]\nlocation = "mirror.example"\n'
+    )
+    nowhere = str(tmp_path / "nowhere")
+    settings = Settings(config=nowhere, docker_config=nowhere, certs_d=(), registries_conf=(str(conf),))
+    with Session(settings, registry, clock=registry.clock) as session:
+        for mirrors, host in ((True, "mirror.example"), (False, "registry.example")):
+            registry.requests.clear()
+            source = Registry("registry.example", "acme/app", session, mirrors=mirrors)
+            assert source.resolve("1.0") == DOC
+            assert source.peek("1.0") == DOC.descriptor
+            assert read(source, BLOB) == DATA
+            assert {request.url.split("/")[2] for request in registry.requests} == {host}
+            registry.requests.clear()
+            assert source.exists(BLOB)
+            assert list(source.tags()) == ["1.0"]
+            assert source.referrers(DOC.digest) == ()
+            assert {request.url.split("/")[2] for request in registry.requests} == {"registry.example"}

@@ -65,13 +65,17 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
     """``repository`` of the registry ``host``; stores of one session share its connections and tokens.
 
     ``piece`` is the most bytes to upload in one request, 0 for no limit; a registry or proxy that refuses a body as
-    too large is served in pieces anyway.
+    too large is served in pieces anyway. ``mirrors`` lets configured mirrors answer ``resolve``, ``peek`` and
+    ``open``: right for a source, wrong for a place that is written to, since a mirror may be behind.
     """
 
-    def __init__(self, host: str, repository: str, session: Session, *, piece: int = 0) -> None:
+    def __init__(
+        self, host: str, repository: str, session: Session, *, piece: int = 0, mirrors: bool = False
+    ) -> None:
         self._endpoint = Endpoint(session, host, repository)
         self.place = self._endpoint.place
         self._piece = piece
+        self._mirrors = mirrors
         self._lock = threading.Lock()
         # Uploads that a refused mount has opened: the blob is going to be pushed next, and they save its POST.
         self._opened: dict[Digest, str] = {}
@@ -141,14 +145,19 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
 
     def _ask(self, method: str, name: str, expect: tuple[int, ...] = (200, 404)) -> Response:
         path = self._endpoint.path(f"manifests/{name}")
-        return self._endpoint.send(method, path, headers={"Accept": ACCEPT}, expect=expect)
+        headers = {"Accept": ACCEPT}
+        return self._endpoint.send(method, path, headers=headers, expect=expect, reading=self._mirrors)
 
     def _ask_blob(self, descriptor: Descriptor, offset: int) -> Response:
         from manyfest.stores.registry.download import range_header
 
         path = f"blobs/{descriptor.digest}"
         response = self._endpoint.send(
-            "GET", self._endpoint.path(path), headers=range_header(offset), expect=(200, 206, 404, 416)
+            "GET",
+            self._endpoint.path(path),
+            headers=range_header(offset),
+            expect=(200, 206, 404, 416),
+            reading=self._mirrors,
         )
         if response.status != 404:
             return response

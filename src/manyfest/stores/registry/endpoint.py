@@ -52,6 +52,7 @@ class Endpoint:
         length: int | None = None,
         expect: tuple[int, ...] = (200,),
         idempotent: bool | None = None,
+        reading: bool = False,
     ) -> Response:
         """See :meth:`Session.send`; ``mounting_from`` names another repository whose content is read as well."""
         scopes = [Scope.repository(self.repository, *actions)]
@@ -67,7 +68,7 @@ class Endpoint:
             length=length,
             expect=expect,
             idempotent=idempotent,
-            reading=actions == PULL,
+            reading=reading,
         )
 
     def location(self, response: Response) -> str:
