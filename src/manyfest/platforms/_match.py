@@ -94,7 +94,7 @@ class AnyOf(Matcher):
 
 
 def vector(host: Platform) -> tuple[Platform, ...]:
-    """The platforms that a machine runs natively, best first, as containerd orders them.
+    """The platforms that a machine runs natively, normalised, best first, as containerd orders them.
 
     - ``amd64/vN`` down to plain amd64, then 386.
     - ``arm/vN`` down to v5.
@@ -104,7 +104,7 @@ def vector(host: Platform) -> tuple[Platform, ...]:
     """
     host = normalise(host)
     pairs = [(host.architecture, host.variant), *_below(host.architecture, host.variant)]
-    return tuple(host.replace(architecture=architecture, variant=variant) for architecture, variant in pairs)
+    return tuple(normalise(host.replace(architecture=a, variant=v)) for a, v in pairs)
 
 
 def _below(architecture: str, variant: str) -> list[tuple[str, str]]:

@@ -355,8 +355,10 @@ def suggest(text: str) -> str:
 
 
 def _nearest(word: str, candidates: list[str]) -> str:
-    if word in candidates:
-        return word
+    """The most alike, swapped letters (``arm46``) before all others; empty when nothing is near."""
+    swapped = [candidate for candidate in candidates if sorted(candidate) == sorted(word)]
+    if word in candidates or swapped:
+        return word if word in candidates else swapped[0]
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, candidates, n=1, cutoff=0.7)), "")
