@@ -446,8 +446,13 @@ def test_an_absolute_url_elsewhere_gets_nothing(settings: Settings) -> None:
     ]
 
 
-def test_a_mirror_gets_its_own_credentials_only(settings: Settings) -> None:
-    _logged_in(settings)
+@pytest.mark.parametrize("given", [False, True])
+def test_a_mirror_gets_its_own_credentials_only(settings: Settings, given: bool) -> None:
+    """Neither the registry's stored ones nor those the user gave with the command."""
+    if given:
+        settings = settings.replace(username="me", password=SECRET)
+    else:
+        _logged_in(settings)
     Path(settings.config).write_text('[registry."reg.example"]\nmirrors = ["mirror.example"]\n')
 
     def asking(request: Request) -> Response:

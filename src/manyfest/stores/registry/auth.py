@@ -98,7 +98,7 @@ class Authenticator:
         self._ways: dict[Party, _Way] = {}
         self._tokens: dict[tuple[str, str, Credentials], list[_Token]] = {}
         self._flights: dict[tuple[str, str, Credentials, tuple[Scope, ...]], _Flight] = {}
-        self._found: dict[tuple[str, str], Credentials] = {}
+        self._found: dict[tuple[str, str, bool], Credentials] = {}
 
     def header(self, party: Party, scopes: tuple[Scope, ...]) -> str | None:
         """The value to send from the start, ``None`` while the party has not asked for any."""
@@ -149,11 +149,13 @@ class Authenticator:
         if party.anonymous:
             return Credentials(source="anonymous")
         repository = next((scope.name for scope in scopes if scope.type == "repository"), "")
-        key = (party.credentials, repository)
+        key = (party.credentials, repository, party.mirror)
         with self._asking:  # held while a helper runs, so that it is asked once and not by every thread
             found = self._found.get(key)
             if found is None:
-                found = self._found[key] = self._keychain.lookup(*key)
+                found = self._found[key] = self._keychain.lookup(
+                    party.credentials, repository, stored_only=party.mirror
+                )
         return found
 
     def _value(self, way: _Way, party: Party, scopes: tuple[Scope, ...]) -> str | None:

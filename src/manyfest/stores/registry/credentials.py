@@ -107,13 +107,14 @@ class Keychain:
         self._path = os.path.join(docker_config, "config.json")
         self._given = Credentials(username, password, source="the user name and password given")
 
-    def lookup(self, host: str, repository: str = "") -> Credentials:
+    def lookup(self, host: str, repository: str = "", *, stored_only: bool = False) -> Credentials:
         """The credentials for ``host`` ("ghcr.io"), or for one of its repositories ("acme/app").
 
-        Anonymous ones when there are none; their ``source`` says where we looked and which helper failed. Raises
+        ``stored_only`` leaves out a user name and password that were given. Anonymous ones when there are none;
+        their ``source`` says where we looked and which helper failed. Raises
         :class:`~manyfest.errors.InputError` for a file that cannot be understood.
         """
-        if not self._given.is_anonymous:
+        if not (stored_only or self._given.is_anonymous):
             return self._given
         looked: list[str] = []
         for config in self._configs():

@@ -68,13 +68,17 @@ def join(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
 class Party(Value):
     """Who a request is addressed to: ``host`` as a person says it, and the host whose stored credentials count.
 
-    ``anonymous`` parties (the target of a redirect) never get credentials, only tokens that anybody gets.
+    An ``anonymous`` party (the target of a redirect) never gets credentials, only tokens that anybody gets; a
+    ``mirror`` only what is stored under its own name, not what the user gave for the registry.
     """
 
-    __slots__ = ("anonymous", "credentials", "host")
+    __slots__ = ("anonymous", "credentials", "host", "mirror")
     host: str
     credentials: str
     anonymous: bool
+    mirror: bool
 
-    def __init__(self, host: str, credentials: str = "", *, anonymous: bool = False) -> None:
-        self._set(host=host, credentials=credentials or host, anonymous=anonymous)
+    def __init__(
+        self, host: str, credentials: str = "", *, anonymous: bool = False, mirror: bool = False
+    ) -> None:
+        self._set(host=host, credentials=credentials or host, anonymous=anonymous, mirror=mirror)

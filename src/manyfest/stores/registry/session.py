@@ -379,7 +379,7 @@ class Session:
         asked = call.replace(expect=tuple(status for status in call.expect if status != 404))
         url = f"{mirror.policy.base}/v2/{mirror.repository}/{rest}"
         try:
-            return self._finish(asked, Party(name, mirror.policy.credentials), url, attempts=1)
+            return self._finish(asked, Party(name, mirror.policy.credentials, mirror=True), url, attempts=1)
         except NotFound:
             return None
         except StoreError as error:
