@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from manyfest.cli.render import printable
@@ -39,7 +38,9 @@ class Console:
 
     def document(self, value: Any, *, indent: int | str = 2) -> None:
         """The result as the one JSON document of ``--json``."""
-        self.out.write(json.dumps(value, indent=indent) + "\n")
+        from json import dumps  # not every command has a document
+
+        self.out.write(dumps(value, indent=indent) + "\n")
 
     def result(self, value: Any, text: str) -> None:
         """The result: ``value`` under ``--json``, else ``text`` (nothing when it is empty)."""
