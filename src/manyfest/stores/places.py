@@ -129,7 +129,7 @@ def open_source(place: Place, session: Session) -> Source:
     Raises :class:`~manyfest.errors.NotFound` and the other errors of the place.
     """
     if place.transport == "docker":
-        return _open_registry(place, session)
+        return _open_registry(place, session, mirrors=True)
     if place.transport == "oci":
         from manyfest.stores.layout import Layout
 
@@ -150,7 +150,7 @@ def open_source(place: Place, session: Session) -> Source:
 def open_store(place: Place, session: Session) -> Store:
     """Open for writing: a layout or archive that is not there yet is made. See :func:`open_source`."""
     if place.transport == "docker":
-        return _open_registry(place, session)
+        return _open_registry(place, session, mirrors=False)
     if place.transport == "oci":
         from manyfest.stores.layout import Layout
 
@@ -172,11 +172,11 @@ def open_store(place: Place, session: Session) -> Store:
     return DaemonStore(place.location)
 
 
-def _open_registry(place: Place, session: Session) -> Store:
+def _open_registry(place: Place, session: Session, *, mirrors: bool) -> Store:
     from manyfest.stores.registry.client import Registry
 
     reference = place.reference
-    return Registry(reference.domain, reference.path, session)
+    return Registry(reference.domain, reference.path, session, mirrors=mirrors)
 
 
 def _registry(text: str) -> Place:
