@@ -84,7 +84,7 @@ class Head:
 class Connection:
     """One socket, what was received beyond the current answer, and who is at the other end (for messages)."""
 
-    __slots__ = ("_buffer", "_tls", "idle_since", "peer", "sock", "timeout_s", "uses")
+    __slots__ = ("_buffer", "_failure", "_tls", "idle_since", "peer", "sock", "timeout_s", "uses")
 
     def __init__(self, sock: socket.socket | ssl.SSLSocket, peer: str, *, tls: bool) -> None:
         self.sock = sock
@@ -94,6 +94,7 @@ class Connection:
         self.timeout_s = 30.0
         self._tls = tls
         self._buffer = bytearray()
+        self._failure: OSError | None = None
 
     def close(self) -> None:
         """Drop the connection."""
@@ -176,7 +177,10 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            return not _is_ssl(error, "SSLWantReadError", "SSLWantWriteError")
+            if _is_ssl(error, "SSLWantReadError", "SSLWantWriteError"):
+                return False
+            self._failure = error  # a TLS alert is told once; whoever reads next must get it
+            return True
         finally:
             self.sock.settimeout(self.timeout_s)
         self._buffer += data
@@ -190,17 +194,17 @@ class Connection:
         return not self._buffer
 
     def _has_answer(self) -> bool:
-        """After a failed send: is there the start of an answer?"""
+        """After a failed send: is there the start of an answer, or a TLS alert that says why?"""
         try:
             self.sock.settimeout(min(self.timeout_s, 1.0))
-            while not self._buffer:
-                data = self.sock.recv(SMALL)
-                if not data:
-                    return False
-                self._buffer += data
-        except OSError:
-            return False
-        return True
+            if not self._buffer:
+                self._buffer += self.sock.recv(SMALL)
+        except OSError as error:
+            if not _is_ssl(error, "SSLError"):
+                return False
+            self._failure = error
+            return True
+        return bool(self._buffer)
 
     # Receiving
 
@@ -244,6 +248,8 @@ class Connection:
             raise self._silent("did not finish its answer's header")
         self.sock.settimeout(left)
         try:
+            if self._failure is not None:
+                raise self._failure
             return self.sock.recv(SMALL)
         except TimeoutError as error:
             raise self._silent("did not answer") from error

@@ -153,6 +153,8 @@ def split_authority(authority: str, default_port: int) -> tuple[str, int]:
         port = rest[1:]
     elif authority.count(":") > 1:
         host, port = authority, ""
+        if host.lower().strip("0123456789abcdef:."):
+            raise ValueError(authority)
     else:
         host, _, port = authority.partition(":")
     if not host or any(c <= " " or c in "/?#@\\" for c in host):
