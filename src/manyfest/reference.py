@@ -163,7 +163,8 @@ class Reference(Value):
             return self.name
         official, short = self.path.startswith(_OFFICIAL), self.path.removeprefix(_OFFICIAL)
         if official and "/" not in short:
-            return self.name if re.fullmatch(_IDENTIFIER, short) else short
+            is_id = re.fullmatch(_IDENTIFIER, short) and not self._suffix()
+            return self.name if is_id else short
         first = self.path.partition("/")[0]
         return self.name if _is_domain(first) else self.path
 

@@ -78,6 +78,10 @@ def test_a_lone_word_is_completed_from_the_host(text: str, host: str, expected: 
 INVALID = [
     ("", "an empty platform, expected os/arch"),
     ("linux", "names only an operating system"),
+    ("linux/..", "architecture is '..'"),
+    ("linux/arm/.", "variant is '.'"),
+    ("arm()", "neither an operating system nor an architecture"),
+    ("arm64(1.0)", "neither an operating system nor an architecture"),
     ("nonsense", "neither an operating system nor an architecture"),
     ("linux/", "it ends after character 6"),
     ("linux//v7", "character 7 is '/'"),

@@ -50,6 +50,10 @@ VECTORS = [
     ("s390x", "s390x"),
     ("loong64", "loong64"),
     ("amd64/v999999999", "amd64/v999999999 386"),
+    ("amd64/3", "amd64/3 amd64/v2 amd64 386"),
+    ("arm64/7", "arm64/7 arm/v7 arm/v6 arm/v5"),
+    ("arm64/odd", "arm64/odd arm/odd"),
+    ("s390x/z15", "s390x/z15 s390x"),
 ]
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from manyfest.errors import InvalidPlatform
@@ -217,3 +219,16 @@ GO = [
 def test_go_environment(text: str, expected: dict[str, str]) -> None:
     """What go build must be told."""
     assert go_environment(Platform.parse(text)) == expected
+
+
+def test_the_reference_page_has_the_same_table() -> None:
+    """docs/reference/platforms.md is what people read."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "platforms.md").read_text(encoding="utf-8")
+    lines = page.partition("## Other names")[2].partition("`names(platform)`")[0].splitlines()
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")
+    ]
+    assert len(rows) == 11
+    for text, *told in rows:
+        row = names(Platform.parse(f"linux/{text}"))
+        assert told == [row.uname, row.gnu, row.debian, row.alpine, row.docker_library], text

@@ -113,16 +113,20 @@ def _below(architecture: str, variant: str) -> list[tuple[str, str]]:
     if architecture == "arm":
         return [("arm", f"v{n}") for n in _down(_number(variant) - 1, 5)]
     if architecture == "arm64":
-        return [("arm64", v) for v in _arm64_below(variant)] + [("arm", f"v{n}") for n in (8, 7, 6, 5)]
+        lower = _arm64_below(variant)
+        if lower is None:
+            return [("arm", variant), *_below("arm", variant)]
+        return [("arm64", v) for v in lower] + [("arm", f"v{n}") for n in (8, 7, 6, 5)]
     levels = _LEVELS.get(architecture, ())
-    lower = levels[: levels.index(variant)] if variant in levels else ()
-    return [(architecture, level) for level in reversed(lower)] + ([(architecture, "")] if variant else [])
+    below = levels[: levels.index(variant)] if variant in levels else ()
+    return [(architecture, level) for level in reversed(below)] + ([(architecture, "")] if variant else [])
 
 
-def _arm64_below(variant: str) -> list[str]:
+def _arm64_below(variant: str) -> list[str] | None:
+    """``None`` for a variant that is no version of Armv8 or Armv9."""
     found = re.fullmatch(r"v([89])(?:\.([0-9]{1,2}))?", variant or "v8")
     if found is None:
-        return []
+        return None
     major, minor = found[1], int(found[2] or 0)
     if major == "8":
         return _minors("v8", minor - 1)
@@ -139,7 +143,7 @@ def _down(top: int, floor: int) -> range:
 
 
 def _number(variant: str) -> int:
-    found = re.fullmatch(r"v([0-9]{1,2})", variant)
+    found = re.fullmatch(r"v?([0-9]{1,2})", variant)
     return int(found[1]) if found else 0
 
 

@@ -88,7 +88,7 @@ def _complete(text: str, system: Platform, host: Platform | None) -> Platform:
         variant = "" if (host.architecture, host.variant) == ("arm", "v7") else host.variant
         return system.replace(architecture=host.architecture, variant=variant)
     architecture, variant = normal_architecture(system.os, "")
-    if architecture in _ARCHITECTURES:
+    if architecture in _ARCHITECTURES and not text.endswith(")"):
         shown = _shown_variant(architecture, variant, 1)
         return system.replace(os=host.os if host else "linux", architecture=architecture, variant=shown)
     from manyfest.platforms._names import suggest

@@ -201,6 +201,9 @@ def _check_word(field: str, value: str, allowed: frozenset[str]) -> None:
         raise InvalidPlatform(f"{field} must be text, got {brief(value)}")
     if len(value) > _MAX_WORD:
         raise InvalidPlatform(f"{field} has {len(value)} characters, expected at most {_MAX_WORD}")
+    if value in (".", ".."):
+        # Platforms become names of files and folders.
+        raise InvalidPlatform(f"{field} is {value!r}, expected a name")
     wrong = next((i for i, c in enumerate(value) if c not in allowed), None)
     if wrong is not None:
         expected = (
