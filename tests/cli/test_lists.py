@@ -198,7 +198,7 @@ def test_dry_run_writes_nothing(run: Run, app: str, golden: Golden) -> None:
     run("create", f"{app}:1", f"{app}:amd64", f"{app}:s390x")
     dry = run("push", f"{app}:1", "--dry-run")
     assert "1" not in run("tags", app).out.split()
-    golden("cli/push-dry-run.txt", dry.out.replace(app.partition("/")[0], "REGISTRY"))
+    golden("cli/push-dry-run.txt", dry.out.replace(app.partition("/")[0], "registry.test:5"))
     assert run("push", f"{app}:1").last == dry.last
 
 
@@ -223,7 +223,7 @@ manifests:
     done = run("push", "-f", str(path), "--ignore-missing", "--json")
     assert done.json["names"] == ["spec", "1.2", "latest"]
     assert done.json["missing"] == [f"{app}:nope"]
-    golden("cli/push.json", done.out.replace(app.partition("/")[0], "REGISTRY"))
+    golden("cli/push.json", done.out.replace(app.partition("/")[0], "registry.test:5"))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(spec.encode())))
     assert run("push", "-f", "-", "--ignore-missing").last == done.json["digest"]
 

@@ -73,10 +73,11 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     module = _load(command)
     from manyfest.cli.parser import HelpRequested, build
 
+    parser = build(command, module)
     try:
-        args = build(command, module).parse([*leading, *rest[1:]])
-    except HelpRequested as request:
-        console.print(request.text.rstrip("\n"))
+        args = parser.parse([*leading, *rest[1:]])
+    except HelpRequested:
+        console.print(parser.format_help().rstrip("\n"))
         return 0
     console.json, console.quiet, console.verbose = args.json, args.quiet, args.verbose
     code: int = module.run(args, console)

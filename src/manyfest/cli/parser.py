@@ -28,16 +28,16 @@ class UsageError(InputError):
 
 
 class HelpRequested(Exception):
-    """``--help`` was given; ``text`` is what to print."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text = text
+    """``--help`` was given."""
 
 
 class _Help(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        raise HelpRequested(parser.format_help())
+    def __call__(self, *_: object) -> NoReturn:
+        raise HelpRequested
+
+
+class _Wrong(Exception):
+    """argparse's complaint, until its bookkeeping is undone and the usage can be shown."""
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -56,14 +56,19 @@ class CommandParser(argparse.ArgumentParser):
         self.general: list[argparse.Action] = []
 
     def error(self, message: str) -> NoReturn:
-        """Raises :class:`UsageError`; argparse would print and exit."""
-        raise UsageError(
-            f"{self.prog}: {message}", hint=f"{self.format_usage().strip()} ({self.prog} --help)"
-        )
+        """argparse calls this; it would print and exit."""
+        raise _Wrong(message)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse, options and names in any order, as docker allows (``create LIST --amend A --amend B``)."""
-        return self.parse_intermixed_args(list(argv))
+        """Parse, options and names in any order, as docker allows (``create LIST --amend A --amend B``).
+
+        Raises :class:`UsageError` or :class:`HelpRequested`.
+        """
+        try:
+            return self.parse_intermixed_args(list(argv))
+        except _Wrong as wrong:
+            hint = f"{self.format_usage().strip()} ({self.prog} --help)"
+            raise UsageError(f"{self.prog}: {wrong}", hint=hint) from None
 
     def format_usage(self) -> str:
         """One line: the program, ``[OPTIONS]`` and the names it wants."""

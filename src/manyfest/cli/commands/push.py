@@ -20,8 +20,7 @@ EXAMPLES = (
     "manyfest push ghcr.io/acme/app:1",
     "manyfest push -f list.yaml --expect linux/amd64,linux/arm64",
     "manyfest push from-spec list.yaml",
-    "manyfest push from-args --platforms linux/amd64,linux/arm/v7 --template ghcr.io/acme/app:1-ARCHVARIANT "
-    "--target ghcr.io/acme/app:1",
+    "manyfest push from-args --platforms linux/amd64,linux/arm/v7 --template acme/app:1-ARCH --target acme/app:1",
 )
 FROM_SPEC, FROM_ARGS = "from-spec", "from-args"
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from manyfest.errors import Error, InputError
+from manyfest.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ def _serve(args: argparse.Namespace, console: Console, root: str) -> int:
     users = _users(args.users) if args.users else None
     tls = (args.tls_cert, args.tls_key) if args.tls_cert else None
     app = RegistryApp(root, read_only=args.read_only, users=users)
-    try:
-        server = Server(app, args.host, args.port, tls)
-    except OSError as error:
-        raise Error(
-            f"cannot listen on {args.host}:{args.port}: {error.strerror or error}",
-            hint="another program may hold the port; choose one with --port, or --port 0 for any",
-        ) from error
+    server = Server(app, args.host, args.port, tls)
     server.start()
     console.result({"url": server.url, "host": server.host, "root": root}, server.url)
     console.out.flush()

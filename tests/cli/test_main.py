@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments in, exit codes out: what every command has in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from manyfest import __version__
+from manyfest.cli.main import main, overview
+from manyfest.cli.parser import build
+from manyfest.cli.table import COMMANDS, GROUPS, module_of
+
+MODULES = [name for name in COMMANDS if name != "help"]
+
+
+def process(*argv: str, **how: object) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "manyfest", *argv]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    return subprocess.Popen(command, text=True, env=environment, **how)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_commands_declare_themselves(name: str) -> None:
+    """The table repeats each module's summary, so that the overview imports nothing."""
+    module = importlib.import_module(module_of(name))
+    in_table = {name: summary for _, commands in GROUPS for name, summary in commands}
+    assert in_table[name] == module.SUMMARY
+    parser = build(name, module)
+    assert parser.examples
+    assert all(
+        line.strip().startswith(("manyfest", "echo", "docker")) for line in parser.examples if line.strip()
+    )
+    assert not [a.dest for a in parser._actions if not a.help], "every argument has help"
+
+
+def test_every_module_is_in_the_table() -> None:
+    """No command that --help does not show."""
+    folder = Path(importlib.import_module("manyfest.cli.commands").__file__ or "").parent
+    assert sorted(path.stem for path in folder.glob("[a-z]*.py")) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",), ("-h",), ("help",), ("help", "help")])
+def test_overview(run: Run, argv: tuple[str, ...]) -> None:
+    """The same text, on standard output."""
+    assert run(*argv).out == overview() + "\n"
+
+
+def test_help_of_a_command(run: Run) -> None:
+    """Three ways to ask."""
+    expected = run("help", "push").out
+    assert run("push", "--help").out == expected
+    assert run("--help", "push").out == expected
+    assert all(len(line) <= 120 for line in expected.splitlines())
+
+
+def test_version(run: Run) -> None:
+    """The number of the package's metadata, without reading it."""
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert __version__ == project["version"]
+    assert run("--version").out == f"manyfest {__version__}\n"
+    assert run("version", "--json").json["version"] == __version__
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("inspct", "manyfest inspect"),
+        ("cp", "manyfest copy"),
+        ("xyzzy", "manyfest --help"),
+        ("append", "manyfest add"),
+    ],
+)
+def test_unknown_command(run: Run, word: str, meant: str) -> None:
+    """With what was probably meant."""
+    failed = run(word, ok=False)
+    assert failed.code == 2
+    assert meant in failed.err
+
+
+def test_options_before_and_after_the_command(run: Run, layout: str) -> None:
+    """The same result."""
+    expected = run("tags", layout, "--json").json
+    assert run("--json", "tags", layout).json == expected
+    assert run("-q", "--config=/nowhere.toml", "--json", "tags", layout).json == expected
+    assert run("--frobnicate", "tags", layout, ok=False).code == 2
+    assert run("--config", ok=False).code == 2
+    assert run("tags", layout, "--frobnicate", ok=False).code == 2
+
+
+def test_errors_for_people_and_machines(run: Run) -> None:
+    """A sentence and a hint; or one JSON object on standard error, and nothing on standard output."""
+    told = run("inspect", "A:b", ok=False)
+    assert told.err.startswith("manyfest: error: 'A:b'")
+    assert "\nhint: " in told.err
+    machine = run("inspect", "A:b", "--json", ok=False)
+    error = json.loads(machine.err)["error"]
+    assert (machine.out, error["kind"], error["exit_code"], machine.code) == ("", "InvalidReference", 2, 2)
+
+
+def broken(error: BaseException) -> Callable[..., int]:
+    """A command that fails like this."""
+
+    def run(args: argparse.Namespace, console: object) -> int:
+        raise error
+
+    return run
+
+
+def test_a_bug_is_70(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traceback unless asked for, and where to report it."""
+    monkeypatch.setattr("manyfest.cli.commands.version.run", broken(KeyError("oops")))
+    failed = run("version", ok=False)
+    assert failed.code == 70
+    assert "internal error: KeyError: 'oops'" in failed.err
+    assert "report it at https://" in failed.err
+    assert "Traceback" not in failed.err
+    assert "Traceback" in run("version", "-v", ok=False).err
+    assert json.loads(run("version", "--json", ok=False).err)["error"]["exit_code"] == 70
+    monkeypatch.setenv("MANYFEST_DEBUG", "1")
+    assert "Traceback" in run("version", ok=False).err
+
+
+def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line."""
+    monkeypatch.setattr("manyfest.cli.commands.version.run", broken(KeyboardInterrupt()))
+    failed = run("version", ok=False)
+    assert (failed.code, failed.err) == (130, "manyfest: interrupted\n")
+
+
+def test_the_systems_errors_are_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is not our bug."""
+    monkeypatch.setattr(
+        "manyfest.cli.commands.version.run", broken(OSError(28, "No space left on device", "/x"))
+    )
+    failed = run("version", ok=False)
+    assert failed.code == 3
+    assert failed.err == "manyfest: error: No space left on device: /x\n"
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_quiet() -> None:
+    """``manyfest completion bash | head -0``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = process("completion", "bash", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    _, err = command.communicate(timeout=30)
+    assert (command.returncode, err) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_a_command(number: signal.Signals) -> None:
+    """A command that waits for the world ends within a moment, with one line and 130."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = f"127.0.0.1:{server.getsockname()[1]}/a:1"
+        command = process("inspect", silent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        server.settimeout(30)
+        connection, _ = server.accept()
+        with connection:
+            command.send_signal(number)
+            out, err = command.communicate(timeout=30)
+    assert (command.returncode, out, err) == (130, "", "manyfest: interrupted\n")
+
+
+def test_main_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it is given."""
+    for argv in (["\0"], ["inspect", "\0"], ["--json"], ["inspect"], ["inspect", "-"], ["-"], ["--", "x"]):
+        assert main(argv) in (0, 2)
+    capsys.readouterr()

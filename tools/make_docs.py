@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write ``docs/reference/commands/*.md`` from the commands themselves; ``--check`` fails when they differ."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from manyfest.cli.main import overview  # noqa: E402 - the tree this file stands in, installed or not
+from manyfest.cli.parser import build  # noqa: E402
+from manyfest.cli.table import GROUPS, module_of  # noqa: E402
+
+FOLDER = ROOT / "docs" / "reference" / "commands"
+NOTE = "<!-- Written by tools/make_docs.py; change the command and run it again. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """Every page, by file name."""
+    made = {"README.md": _overview()}
+    for _, commands in GROUPS:
+        for name, _ in commands:
+            if name != "help":
+                made[f"{name}.md"] = _page(name)
+    return made
+
+
+def _overview() -> str:
+    lines = ["# Commands", "", "```console", "$ manyfest --help", overview(), "```"]
+    for title, commands in GROUPS:
+        shown = [f"- [`manyfest {name}`]({name}.md): {what}" for name, what in commands if name != "help"]
+        if shown:
+            lines += ["", f"## {title}", "", *shown]
+    lines += ["", "See also [JSON output](../json.md) and [exit codes](../exit-codes.md)."]
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def _page(name: str) -> str:
+    module = importlib.import_module(module_of(name))
+    text = build(name, module).format_help().rstrip("\n")
+    return f"{NOTE}# manyfest {name}\n\n```console\n$ manyfest {name} --help\n{text}\n```\n"
+
+
+def main(argv: list[str]) -> int:
+    """Write, or check; returns the exit code."""
+    made = pages()
+    there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    if "--check" in argv:
+        wrong = sorted(name for name in made.keys() | there.keys() if made.get(name) != there.get(name))
+        for name in wrong:
+            print(f"docs/reference/commands/{name} is not what the command says; run tools/make_docs.py")
+        return 1 if wrong else 0
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in made.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    for name in there.keys() - made.keys():
+        (FOLDER / name).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
