@@ -44,6 +44,8 @@ _DRAIN = 64 * 1024
 _LINGER = 16 * 1024 * 1024
 """Bytes read away before a connection is closed, so that the client sees the answer and not a reset."""
 _LINGER_S = 2.0
+_FULL_S = 0.05
+"""Seconds between two looks for an idle connection while every place is taken."""
 _DAYS = "MonTueWedThuFriSatSun"
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _TLS_PIECE = 256 * 1024
@@ -127,8 +129,11 @@ class Server:
             self._acceptor.join()
         self._listener.close()
 
-    def serve_forever(self, grace_s: float = 10.0) -> None:
-        """Serve until SIGINT or SIGTERM, then stop gracefully. For the main thread; handlers are put back after."""
+    def serve_forever(self, grace_s: float = 10.0, *, ready: Callable[[], None] | None = None) -> None:
+        """Serve until SIGINT or SIGTERM, then stop gracefully. For the main thread; handlers are put back after.
+
+        ``ready`` is called once both signals are handled: whoever is told of the address then may stop it at once.
+        """
         done = threading.Event()
 
         def stop(_number: int, _frame: FrameType | None) -> None:
@@ -138,6 +143,8 @@ class Server:
         try:
             if not self._acceptor.is_alive():
                 self.start()
+            if ready is not None:
+                ready()
             done.wait()
         finally:
             for number, handler in before.items():
@@ -168,22 +175,31 @@ class Server:
 
     def _accept(self) -> None:
         while not self.closing:
-            if not self._room.acquire(blocking=False):
-                self._evict()
-                self._room.acquire()
             try:
                 client, address = self._listener.accept()
             except OSError:
-                # Closed by close(), or out of file descriptors: then a freed connection lets the next one in.
-                self._room.release()
+                # Closed by close(), or out of file descriptors: then an idle connection gives some back.
                 if not self.closing:
                     self._evict()
-                    self._closing.wait(0.05)
+                    self._closing.wait(_FULL_S)
                 continue
+            if not self._find_room():
+                client.close()
+                return
             connection = _Connection(self, client, str(address[0]))
             with self._lock:
                 self._served.add(connection)
             connection.start()
+
+    def _find_room(self) -> bool:
+        """Wait until one more connection may be served; ``False`` when the server closes instead."""
+        while not self._room.acquire(blocking=False):
+            self._evict()
+            if self._room.acquire(timeout=_FULL_S):
+                return True
+            if self.closing:
+                return False
+        return True
 
     def _evict(self) -> None:
         idle = [c for c in self._snapshot() if c.idle_since]

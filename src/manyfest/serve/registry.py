@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
 from manyfest.content import mediatypes
-from manyfest.content.document import MAX_BYTES, Document
+from manyfest.content.document import MAX_BYTES, Document, successors
 from manyfest.errors import Error
 from manyfest.serve.access import BasicGuard, Need
 from manyfest.serve.exchange import Cut, File, Response
@@ -203,13 +203,12 @@ class RegistryApp:
         document, subject = _document(request)
         if ":" in reference and check_digest(reference) != document.digest:
             raise Problem(400, "DIGEST_INVALID", f"expected {reference}, got {document.digest}")
-        repository = self._repositories.create(check_name(name))
-        if not (self.sparse and document.is_index):
-            missing = repository.missing(document)
-            if missing:
-                code = "MANIFEST_BLOB_UNKNOWN"
-                details = [{"digest": str(digest)} for digest in missing]
-                raise Problem(400, code, "the manifest points to content that is not here", details=details)
+        missing = self._missing(check_name(name), document)
+        if missing:
+            details = [{"digest": str(digest)} for digest in missing]
+            message = "the manifest points to content that is not here"
+            raise Problem(400, "MANIFEST_BLOB_UNKNOWN", message, details=details)
+        repository = self._repositories.create(name)
         repository.add(document, "" if ":" in reference else reference)
         headers = {
             "Location": f"/v2/{name}/manifests/{document.digest}",
@@ -218,6 +217,15 @@ class RegistryApp:
         if subject is not None:
             headers["OCI-Subject"] = str(subject.digest)
         return Response(201, headers)
+
+    def _missing(self, name: str, document: Document) -> list[Digest]:
+        """Content that the document needs and that is not in its repository. Foreign layers live elsewhere."""
+        if self.sparse and document.is_index:
+            return []
+        repository = self._repositories.find(name)
+        needed = [d for d in successors(document) if not mediatypes.is_foreign(d.media_type)]
+        gone = (d.digest for d in needed if repository is None or not repository.holds(d))
+        return list(dict.fromkeys(gone))
 
     def _delete_manifest(self, _request: Request, name: str, reference: str) -> Response:
         _check_reference(reference)
@@ -255,24 +263,29 @@ class RegistryApp:
     # Uploads
 
     def _begin_upload(self, request: Request, name: str) -> Response:
-        repository = self._repositories.create(check_name(name))
         query = request.query
-        if mounted := query.get("mount"):
-            digest = check_digest(mounted)
-            source = self._repositories.find(check_name(query["from"])) if query.get("from") else None
-            if repository.has(digest) or (source is not None and repository.mount(digest, source)):
-                return _created(name, digest)
+        check_name(name)
+        if "mount" in query and self._mount(name, check_digest(query["mount"]), query.get("from", "")):
+            return _created(name, check_digest(query["mount"]))
         upload = self._uploads.begin(name)
         if "digest" not in query:
             return _under_way(202, name, upload)
-        committed = False
         try:
-            response = self._commit(request, name, upload)
-            committed = True
+            return self._commit(request, name, upload)
         finally:
-            if not committed:
+            # The client does not know where this upload is, so it could not go on with it.
+            if not upload.ended:
                 upload.cancel()
-        return response
+
+    def _mount(self, name: str, digest: Digest, source_name: str) -> bool:
+        """Is the blob here already, or now that it was taken over from another repository?"""
+        source = self._repositories.find(check_name(source_name)) if source_name else None
+        target = self._repositories.find(name)
+        if target is not None and target.has(digest):
+            return True
+        if source is None or not source.has(digest):
+            return False
+        return self._repositories.create(name).mount(digest, source)
 
     def _upload_status(self, _request: Request, name: str, id: str) -> Response:
         return _under_way(204, name, self._uploads.find(check_name(name), id))
@@ -299,9 +312,8 @@ class RegistryApp:
 
     def _commit(self, request: Request, name: str, upload: Upload) -> Response:
         digest = check_digest(request.query.get("digest", ""))
-        repository = self._repositories.create(name)
         self._receive(request, name, upload)
-        upload.commit(digest, lambda path, size: repository.adopt(digest, path, size))
+        upload.commit(digest, lambda path, size: self._repositories.create(name).adopt(digest, path, size))
         return _created(name, digest)
 
     def _repository(self, name: str) -> Repository:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
-from manyfest.content.document import successors
-from manyfest.content.mediatypes import is_foreign
 from manyfest.errors import InvalidDocument, NotFound, StoreError, TooLarge, Unsupported
 from manyfest.serve.exchange import File
 from manyfest.serve.names import TAG, folder_of, is_name, name_of
@@ -76,10 +74,9 @@ class Repository:
                 return None  # A blob, and none that anybody called a manifest.
             raise
 
-    def missing(self, document: Document) -> list[Digest]:
-        """Content that the document needs and that is not here, in order. Foreign layers live elsewhere."""
-        needed = (d for d in successors(document) if not is_foreign(d.media_type))
-        return list(dict.fromkeys(d.digest for d in needed if not self._layout.exists(d)))
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Is exactly this content here, size and all?"""
+        return self._layout.exists(descriptor)
 
     def add(self, document: Document, tag: str) -> None:
         """Store a document, list it, and point the tag at it (unless it is ``""``)."""

@@ -51,6 +51,11 @@ class Upload:
         self._hash = hashlib.sha256() if size == 0 else None
 
     @property
+    def ended(self) -> bool:
+        """Committed, dropped or cancelled?"""
+        return self._gone
+
+    @property
     def range(self) -> str:
         """How much is here, as the ``Range`` header says it. No bytes and one byte look the same: ``0-0``."""
         return f"0-{max(self.size - 1, 0)}"
@@ -172,6 +177,8 @@ class Uploads:
                     upload = Upload(id, path, os.stat(path).st_size)
                 except FileNotFoundError:
                     raise _unknown(id) from None
+            if upload.ended:
+                raise _unknown(id)
             self._remember(path, upload)
         return upload
 
