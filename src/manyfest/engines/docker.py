@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,7 @@ class Docker:
         known = self._clients.get(timeout_s)
         if known is not None:
             return known
+        _knock(self.endpoint.url)
         tls: Any = False
         if folder := self.endpoint.certificates:
             tls = TLSConfig(
@@ -193,6 +195,14 @@ class Docker:
             f"{self}: {doing}: {error}",
             hint="check DOCKER_HOST, or docker context ls",
         )
+
+
+def _knock(url: str) -> None:
+    """Raises the system's own error if a socket cannot be connected to; docker-py would wrap it, and leak its own."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(TIMEOUT_S)
+            door.connect("/" + url.removeprefix("unix://").lstrip("/"))
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

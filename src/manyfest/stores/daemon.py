@@ -17,10 +17,11 @@ from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound
 from manyfest.platforms import Platform
 from manyfest.reference import Reference
+from manyfest.stores._dockersave import refuse_index, write_docker_archive
 from manyfest.stores._files import Part, translated
 from manyfest.stores._staging import Staging
 from manyfest.stores.base import Source, Store, put_bytes
-from manyfest.stores.dockerarchive import DockerArchive, refuse_index, write_docker_archive
+from manyfest.stores.dockerarchive import DockerArchive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,9 +6,9 @@ Reading knows three shapes, without unpacking any:
 * Docker 25 and later: an OCI layout with a ``manifest.json`` beside it. Documents are taken from the layout as they
   are, with their digests.
 * Docker 1.10 to 24, skopeo, podman: ``manifest.json`` names a config and plain layer tars. There is no manifest, so
-  one is made: Docker's schema 2 with layers of type ``application/vnd.docker.image.rootfs.diff.tar``, the bytes that
-  skopeo makes, so both arrive at the same digest. Layer digests are the config's ``diff_ids``, and are checked as they
-  are read.
+  one is made: Docker's schema 2 with layers of type ``application/vnd.docker.image.rootfs.diff.tar`` (skopeo makes the
+  same bytes but calls plain layers gzip, which they are not). Layer digests are the config's ``diff_ids``, and are
+  checked as they are read.
 * crane, Bazel, kaniko: the same with gzip-compressed layers. They are hashed once, checked against ``diff_ids``, and
   keep the compressed bytes, so the digests of a registry survive the way through an archive.
 
@@ -32,36 +32,37 @@ from manyfest.content.mediatypes import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     OCI_LAYER_ZSTD,
-    is_config,
-    is_foreign,
-    is_index,
 )
-from manyfest.errors import DigestMismatch, InvalidDocument, InvalidReference, NotFound, Unsupported
-from manyfest.reference import Reference
+from manyfest.errors import InvalidDocument, InvalidReference, NotFound, Unsupported
+from manyfest.stores._dockersave import (
+    MANIFEST,
+    MAX_CONFIG,
+    check_diff_id,
+    familiar,
+    key_of,
+    refuse_index,
+    write_docker_archive,
+)
 from manyfest.stores._entries import CONTAINERD_NAME
-from manyfest.stores._files import Part, translated
-from manyfest.stores._inflate import Inflated, is_compressed, kind_of
+from manyfest.stores._inflate import Inflated, kind_of
 from manyfest.stores._staging import Staging
-from manyfest.stores._tar import TarTable, TarWriter, write_tar
+from manyfest.stores._tar import TarTable
 from manyfest.stores.archive import ArchiveReader, check_target
-from manyfest.stores.base import CHUNK, HasTags, Source, Store, chunks, put_bytes, read
+from manyfest.stores.base import CHUNK, HasTags, Source, Store, chunks, put_bytes
 from manyfest.stores.layout import INDEX, MARKER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from typing import Any
 
     from manyfest.stores.base import Opener, Readable
-    from manyfest.stores.layout import Layout
 
-__all__ = ["DOCKER_LAYER_PLAIN", "DockerArchive", "DockerArchiveStore", "write_docker_archive"]
+__all__ = ["DOCKER_LAYER_PLAIN", "DockerArchive", "DockerArchiveStore"]
 
 DOCKER_LAYER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
 
-MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 * 1024 * 1024
-MAX_CONFIG = 8 * 1024 * 1024
-_CREATED = "1970-01-01T00:00:00Z"
+"""Bytes of ``manifest.json``: some ten thousand images."""
 
 
 class _Image:
@@ -126,9 +127,9 @@ class DockerArchive(Source, HasTags):
     def tags(self) -> Iterator[str]:
         """Every ``NAME:TAG``, as people write it."""
         if self._layout is None:
-            return iter(dict.fromkeys(_familiar(name) for image in self._images for name in image.names))
+            return iter(dict.fromkeys(familiar(name) for image in self._images for name in image.names))
         named = [d.annotations.get(CONTAINERD_NAME, "") for d in self._layout.entries()]
-        return iter(dict.fromkeys(_familiar(name) for name in named if name) or self._layout.tags())
+        return iter(dict.fromkeys(familiar(name) for name in named if name) or self._layout.tags())
 
     def close(self) -> None:
         """Close the file."""
@@ -240,7 +241,7 @@ class DockerArchive(Source, HasTags):
         again = self._table.open(name)
         assert again is not None
         packed = _Hashed(again)
-        _check_diff_id(Inflated(packed, self.place), diff_id, f"{self.place}: {name}")
+        check_diff_id(Inflated(packed, self.place), diff_id, f"{self.place}: {name}")
         return Descriptor(DOCKER_LAYER if kind == "gzip" else OCI_LAYER_ZSTD, packed.digest(), size)
 
 
@@ -264,7 +265,7 @@ class DockerArchiveStore(Store, HasTags):
         """See :meth:`Source.resolve`."""
         if name.startswith("sha256:") and self._staging.started is not None:
             return self._staging.started.resolve(name)
-        found = self._names.get(_key(name)) or self._only(name)
+        found = self._names.get(key_of(name)) or self._only(name)
         if found is not None:
             return found
         there = ", ".join(self.tags()) or "nothing"
@@ -293,7 +294,7 @@ class DockerArchiveStore(Store, HasTags):
     def tag(self, document: Document, name: str) -> None:
         """See :meth:`Store.tag`. ``name`` is ``NAME:TAG``; ``""`` leaves the image without one. Writes the archive."""
         refuse_index(document.media_type, self.place)
-        key = _key(name)
+        key = key_of(name)
         put_bytes(self._staging.layout, document.descriptor, document.raw)
         with self._lock:
             names = {**self._names, key: document}
@@ -302,130 +303,11 @@ class DockerArchiveStore(Store, HasTags):
 
     def tags(self) -> Iterator[str]:
         """Every ``NAME:TAG`` written."""
-        return iter([_familiar(name) for name in self._names if name])
+        return iter([familiar(name) for name in self._names if name])
 
     def close(self) -> None:
         """Remove temporary files; what was tagged is in the archive."""
         self._staging.close()
-
-
-def refuse_index(media_type: str, place: str) -> None:
-    """Raises :class:`Unsupported` for what has several platforms."""
-    if is_index(media_type):
-        raise Unsupported(
-            f"{place}: holds one platform per name, got an index of several",
-            hint="choose one with --platform, for example --platform linux/arm64",
-        )
-
-
-def write_docker_archive(path: str, place: str, names: Mapping[str, Document], staging: Staging) -> None:
-    """Write an archive of images whose content is staged. Keys are ``NAME:TAG`` or ``""``."""
-    images: dict[Digest, tuple[Document, list[str]]] = {}
-    for name, document in names.items():
-        _, known = images.setdefault(document.digest, (document, []))
-        if name:
-            known.append(_familiar(name))
-    outgoing = [_Outgoing(document, tags, staging, place) for document, tags in images.values()]
-    small: dict[str, bytes] = {
-        MANIFEST: _packed([image.entry() for image in outgoing]),
-        "repositories": _packed(_repositories(outgoing)),
-    }
-    large: dict[str, str] = {}
-    links: dict[str, str] = {}
-    for image in outgoing:
-        small[f"{image.config.digest.hex}.json"] = image.raw_config
-        image.add_layers(small, large, links)
-
-    def fill(tar: TarWriter) -> None:
-        for name in sorted({*small, *large, *links}):
-            if name in small:
-                tar.add(name, len(small[name]), BytesIO(small[name]))
-            elif name in large:
-                tar.add(name, os.path.getsize(large[name]), open(large[name], "rb"))  # noqa: SIM115 - add closes it
-            else:
-                tar.link(name, links[name])
-
-    write_tar(path, place, fill)
-
-
-class _Outgoing:
-    """One image on its way into an archive."""
-
-    def __init__(self, document: Document, names: list[str], staging: Staging, place: str) -> None:
-        self.names = names
-        self._place = place
-        layout = staging.layout
-        manifest = document.manifest
-        if not is_config(manifest.config.media_type):
-            raise Unsupported(
-                f"{place}: {document.digest} is no image that runs (its config is {manifest.config.media_type})",
-                hint="copy artifacts to a registry, oci:DIR or oci-archive:FILE",
-            )
-        self.config = manifest.config
-        self.raw_config = read(layout, manifest.config, MAX_CONFIG)
-        self.diff_ids = ImageConfig(self.raw_config).diff_ids
-        if len(self.diff_ids) != len(manifest.layers):
-            raise InvalidDocument(
-                f"{place}: the config of {document.digest} tells of {len(self.diff_ids)} layers, "
-                f"the manifest of {len(manifest.layers)}"
-            )
-        pairs = zip(manifest.layers, self.diff_ids, strict=True)
-        self.files = [_plain_layer(layout, staging, layer, diff_id, place) for layer, diff_id in pairs]
-        self.ids = _layer_ids(self.diff_ids)
-
-    def entry(self) -> dict[str, Any]:
-        """For ``manifest.json``."""
-        first = self._first_ids()
-        return {
-            "Config": f"{self.config.digest.hex}.json",
-            "RepoTags": self.names or None,
-            "Layers": [f"{first[diff_id]}/layer.tar" for diff_id in self.diff_ids],
-        }
-
-    def add_layers(self, small: dict[str, bytes], large: dict[str, str], links: dict[str, str]) -> None:
-        """The folder of each layer, with the two files that Docker before 1.10 reads."""
-        first = self._first_ids()
-        for at, (layer_id, diff_id, file) in enumerate(zip(self.ids, self.diff_ids, self.files, strict=True)):
-            described: dict[str, Any] = {"id": layer_id, "created": _CREATED}
-            if at:
-                described["parent"] = self.ids[at - 1]
-            small[f"{layer_id}/VERSION"] = b"1.0"
-            small[f"{layer_id}/json"] = _packed(described)
-            if first[diff_id] == layer_id:
-                large[f"{layer_id}/layer.tar"] = file
-            else:
-                links[f"{layer_id}/layer.tar"] = f"../{first[diff_id]}/layer.tar"
-
-    def _first_ids(self) -> dict[Digest, str]:
-        """A layer that comes twice (an empty one does) is stored once."""
-        first: dict[Digest, str] = {}
-        for layer_id, diff_id in zip(self.ids, self.diff_ids, strict=True):
-            first.setdefault(diff_id, layer_id)
-        return first
-
-
-def _plain_layer(layout: Layout, staging: Staging, layer: Descriptor, diff_id: Digest, place: str) -> str:
-    """The path of the layer's plain tar: the blob itself, or what it inflates to."""
-    if is_foreign(layer.media_type) and not layout.exists(layer):
-        raise Unsupported(
-            f"{place}: layer {layer.digest} is only to be had from {', '.join(layer.urls) or 'elsewhere'}"
-        )
-    stream = layout.open(layer)
-    try:
-        compressed = is_compressed(stream.read(16))
-    finally:
-        stream.close()
-    if not compressed:
-        if layer.digest != diff_id:
-            raise _wrong_diff_id(f"{place}: layer {layer.digest}", diff_id, layer.digest)
-        return layout.blob_path(layer.digest)
-    target = staging.scratch(f"{diff_id.hex}.tar")
-    if not os.path.exists(target):
-        inflated = Inflated(layout.open(layer), place)
-        with translated(place, "inflating a layer", writing=True), Part(layout.path, durable=False) as part:
-            _check_diff_id(inflated, diff_id, f"{place}: layer {layer.digest}", part)
-            part.commit(target)
-    return target
 
 
 class _Hashed:
@@ -450,77 +332,14 @@ class _Hashed:
         self._stream.close()
 
 
-def _check_diff_id(plain: Readable, diff_id: Digest, what: str, part: Part | None = None) -> None:
-    """Read a layer to its end, writing it too; raises :class:`DigestMismatch` if it is not ``diff_id``."""
-    hasher = diff_id.hasher()
-    try:
-        for chunk in chunks(plain):
-            hasher.update(chunk)
-            if part is not None:
-                part.write(chunk)
-    finally:
-        plain.close()
-    got = Digest(diff_id.algorithm, hasher.hexdigest())
-    if got != diff_id:
-        raise _wrong_diff_id(what, diff_id, got)
-
-
-def _wrong_diff_id(what: str, expected: Digest, got: Digest) -> DigestMismatch:
-    return DigestMismatch(
-        f"{what}: the config expects content {expected}, got {got}",
-        hint="config and layers are not of one image; save or push it again",
-    )
-
-
-def _layer_ids(diff_ids: tuple[Digest, ...]) -> list[str]:
-    """Ids as Docker before 1.10 wants them: each stands for a layer and all below it."""
-    ids: list[str] = []
-    for diff_id in diff_ids:
-        parent = ids[-1] if ids else ""
-        ids.append(Digest.of(f"{parent} {diff_id}".encode()).hex)
-    return ids
-
-
-def _repositories(images: list[_Outgoing]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for image in images:
-        for name in image.names:
-            repository, _, tag = name.rpartition(":")
-            if image.ids:
-                found.setdefault(repository, {})[tag] = image.ids[-1]
-    return found
-
-
-def _packed(fields: object) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
 def _schema2(descriptor: Descriptor) -> dict[str, Any]:
-    """Fields in the order of Docker's own type, which is what skopeo writes."""
+    """Fields in the order of Docker's own type."""
     return {"mediaType": descriptor.media_type, "size": descriptor.size, "digest": str(descriptor.digest)}
-
-
-def _key(name: str) -> str:
-    """The full name with its tag; ``""`` stays. Raises :class:`InvalidReference`."""
-    if not name or name.startswith("sha256:"):
-        return ""
-    reference = Reference.parse(name)
-    if reference.digest:
-        raise InvalidReference(f"{name!r}: an archive's images have a NAME:TAG, not a digest")
-    return str(reference.with_tag(reference.tag or "latest"))
-
-
-def _familiar(name: str) -> str:
-    try:
-        reference = Reference.parse(name)
-    except InvalidReference:
-        return name
-    return reference.with_tag(reference.tag or "latest").familiar
 
 
 def _is_same(name: str, other: str) -> bool:
     try:
-        return _key(name) == _key(other) != ""
+        return key_of(name) == key_of(other) != ""
     except InvalidReference:
         return False
 

@@ -10,6 +10,8 @@ Grammar::
     docker-archive ::= "docker-archive:" path [ ":" ( name [ ":" tag ] | "@" number ) ]
     engine        ::= "docker-daemon:" ( reference | image id )
 
+``docker:24`` is the tag of a repository called docker; ``docker://oci:1`` is how a repository called oci is named.
+
 A path ends at its first colon, as it does for skopeo, so a path with a colon in it has no spelling here; go there and
 use a link. ``tag`` may be a digest, which names that document of the place. A registry's tag defaults to ``latest``;
 in the other places no tag means the only image there is.
@@ -91,7 +93,7 @@ class Place(Value):
             return cls(scheme, path, name)
         if colon and scheme == "docker-daemon":
             return _engine(rest)
-        if colon and scheme == "docker":
+        if colon and scheme == "docker" and rest.startswith("/"):
             return _registry(_without_slashes(text, rest))
         if colon:
             _refuse_other(text, scheme, rest)
@@ -120,7 +122,9 @@ class Place(Value):
         if self.transport in _WITH_PATH:
             return f"{self.transport}:{self.location}" + (f":{self.name}" if self.name else "")
         shown = self.reference.familiar if self.location else self.name
-        return shown if self.transport == "docker" else f"docker-daemon:{shown}"
+        if self.transport == "docker-daemon":
+            return f"docker-daemon:{shown}"
+        return f"docker://{shown}" if _reads_as_place(shown) else shown
 
 
 def open_source(place: Place, session: Session) -> Source:
@@ -189,6 +193,12 @@ def _engine(text: str) -> Place:
         return Place("docker-daemon", "", text)
     reference = Reference.parse(text)
     return Place("docker-daemon", reference.name, reference.target)
+
+
+def _reads_as_place(name: str) -> bool:
+    """Would a repository of this name (``oci:1``) be taken for another place?"""
+    word = name.partition(":")[0]
+    return word in (*_WITH_PATH, "docker-daemon") or word in _ELSEWHERE or bool(_closest(word))
 
 
 def _without_slashes(text: str, rest: str) -> str:

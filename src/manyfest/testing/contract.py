@@ -81,13 +81,24 @@ def check_store(
     if nameless:
         checks.append(_check_only_image)
     for check in checks:
-        with factory() as store:
-            check(store)
-    _check_closing(factory)
+        _keep(lambda check=check: _with_fresh(factory, check))  # type: ignore[misc]
+    _keep(lambda: _check_closing(factory))
     if reopen is not None:
-        _check_lasting(factory, reopen)
+        _keep(lambda: _check_lasting(factory, reopen))
     if pair is not None:
-        _check_mounting(pair)
+        _keep(lambda: _check_mounting(pair))
+
+
+def _with_fresh(factory: Callable[[], Store], check: Callable[[Store], None]) -> None:
+    with factory() as store:
+        check(store)
+
+
+def _keep(check: Callable[[], None]) -> None:
+    try:
+        check()
+    except Error as error:
+        raise AssertionError(f"an error where none should be: {type(error).__name__}: {error}") from error
 
 
 # What is put in. Everything a document points to is put before it: strict registries insist on that.
