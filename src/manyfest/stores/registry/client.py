@@ -10,7 +10,7 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 from __future__ import annotations
 
 import re
-import threading
+from _thread import allocate_lock
 
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
@@ -76,10 +76,10 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
         self.place = self._endpoint.place
         self._piece = piece
         self._mirrors = mirrors
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         # Uploads that a refused mount has opened: the blob is going to be pushed next, and they save its POST.
         self._opened: dict[Digest, str] = {}
-        self._referrers_lock = threading.Lock()
+        self._referrers_lock = allocate_lock()
         self._has_referrers_api = True
 
     # Reading
@@ -258,11 +258,13 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
 
     def close(self) -> None:
         """Cancel uploads that a refused mount has opened and nobody used. The session stays open."""
-        from manyfest.stores.registry.upload import cancel
-
         with self._lock:
             unused = list(self._opened.values())
             self._opened.clear()
+        if not unused:
+            return
+        from manyfest.stores.registry.upload import cancel
+
         for location in unused:
             cancel(self._endpoint, location)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 from _thread import allocate_lock
 from time import monotonic
@@ -163,10 +165,15 @@ class Pool:
         """A new connection. Raises :class:`~manyfest.errors.Unreachable` and its kin."""
         proxy = self.proxy(address)
         if proxy is None:
-            sock = _connect(address.host, address.port, str(address), self._timeout_s)
+            dial = _Dial(address.host, address.port, str(address), self._timeout_s)
         else:
-            sock = _connect(proxy.host, proxy.port, f"proxy {proxy.name} ({proxy.variable})", self._timeout_s)
+            named = f"proxy {proxy.name} ({proxy.variable})"
+            dial = _Dial(proxy.host, proxy.port, named, self._timeout_s)
         try:
+            if address.scheme == "https":
+                # Importing ssl and loading certificates take about as long as the way to the registry and back.
+                self._context(address)
+            sock = dial.finish()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.scheme == "http":
                 return Connection(sock, str(address), tls=False)
@@ -174,13 +181,13 @@ class Pool:
                 _tunnel(sock, address, proxy, self._timeout_s)
             return Connection(self._wrap(sock, address), str(address), tls=True)
         except BaseException:
-            sock.close()
+            dial.close()
             raise
 
     def _wrap(self, sock: socket.socket, address: Address) -> ssl.SSLSocket:
         context = self._context(address)
         try:
-            return context.wrap_socket(sock, server_hostname=address.host)
+            return context.wrap_socket(sock, server_hostname=_encoded(address.host))
         except TimeoutError as error:
             raise Unreachable(
                 f"{address}: no TLS handshake within {self._timeout_s:g} s", hint=SILENT
@@ -209,28 +216,95 @@ def default_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-def _connect(host: str, port: int, peer: str, timeout_s: float) -> socket.socket:
-    try:
-        return socket.create_connection((host, port), timeout=timeout_s)
-    except socket.gaierror as error:
-        raise Unreachable(
+class _Dial:
+    """A connection that is being made: begun at once, so that other work can be done until :meth:`finish`."""
+
+    def __init__(self, host: str, port: int, peer: str, timeout_s: float) -> None:
+        self._peer = peer
+        self._timeout_s = timeout_s
+        self._sock: socket.socket | None = None
+        self._code = 0
+        with _Translated(peer, timeout_s):
+            found = socket.getaddrinfo(_encoded(host), port, type=socket.SOCK_STREAM)
+            self._ways = [(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+            self._begin()
+
+    def finish(self) -> socket.socket:
+        """The connected socket; every address that the name has is tried. Raises :class:`Unreachable`."""
+        with _Translated(self._peer, self._timeout_s):
+            while True:
+                try:
+                    return self._connected()
+                except OSError:
+                    self.close()
+                    if not self._ways:
+                        raise
+                self._begin()
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Give it up, or close what :meth:`finish` returned."""
+        if self._sock is not None:
+            self._sock.close()
+
+    def _begin(self) -> None:
+        family, kind, protocol, where = self._ways.pop(0)
+        self._sock = socket.socket(family, kind, protocol)
+        self._sock.setblocking(False)
+        self._code = self._sock.connect_ex(where)
+
+    def _connected(self) -> socket.socket:
+        sock = self._sock
+        assert sock is not None
+        if self._code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            waiting = select.poll()
+            waiting.register(sock, select.POLLOUT)
+            if not waiting.poll(self._timeout_s * 1000):
+                raise TimeoutError
+            self._code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if self._code:
+            raise OSError(self._code, os.strerror(self._code))
+        sock.settimeout(self._timeout_s)
+        return sock
+
+
+def _encoded(host: str) -> str | bytes:
+    """A host name for the resolver: as bytes it is not put through the IDNA codec, whose import costs 2 ms."""
+    plain = host.isascii() and all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+    return host.encode("ascii") if plain else host
+
+
+class _Translated:
+    """What the operating system says about connecting, in our words."""
+
+    def __init__(self, peer: str, timeout_s: float) -> None:
+        self._peer = peer
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | UnicodeError):
+            raise _unreachable(error, self._peer, self._timeout_s) from error
+
+
+def _unreachable(error: OSError | UnicodeError, peer: str, timeout_s: float) -> Unreachable:
+    if isinstance(error, UnicodeError):
+        return Unreachable(f"{peer}: this is not a host name", hint="check the spelling")
+    if isinstance(error, socket.gaierror):
+        return Unreachable(
             f"{peer}: the host name cannot be resolved ({error.strerror or 'no address'})",
             hint="check the spelling of the registry's name, and this machine's DNS",
-        ) from error
-    except UnicodeError as error:
-        raise Unreachable(f"{peer}: this is not a host name", hint="check the spelling") from error
-    except ConnectionRefusedError as error:
-        raise Refused(
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return Refused(
             f"{peer}: nothing listens there (connection refused)",
             hint="check the name and the port, and that the registry runs",
-        ) from error
-    except TimeoutError as error:
-        raise Unreachable(f"{peer}: no connection within {timeout_s:g} s", hint=SILENT) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise Unreachable(
-            f"{peer}: no connection ({reason})", hint="check the network and its routes"
-        ) from error
+        )
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"{peer}: no connection within {timeout_s:g} s", hint=SILENT)
+    reason = error.strerror or type(error).__name__
+    return Unreachable(f"{peer}: no connection ({reason})", hint="check the network and its routes")
 
 
 def _tunnel(sock: socket.socket, address: Address, proxy: Proxy, timeout_s: float) -> None:
