@@ -161,6 +161,17 @@ def test_full_disk_keeps_the_old_archive(tmp_path: Path, monkeypatch: pytest.Mon
     assert [p.name for p in tmp_path.iterdir()] == ["x.tar"]
 
 
+def test_link_to_an_archive_stays_a_link(tmp_path: Path) -> None:
+    """Writing goes where it leads."""
+    real, link = tmp_path / "real.tar", tmp_path / "link.tar"
+    link.symlink_to(real)
+    fill(str(link), "a")
+    fill(str(link), "b")
+    assert link.is_symlink()
+    with Archive(str(real)) as archive:
+        assert list(archive.tags()) == ["a", "b"]
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 def test_compressed_archives_are_read(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """And become plain when something is added."""

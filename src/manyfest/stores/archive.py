@@ -88,8 +88,8 @@ class Archive(LayoutReader, Store):
     @classmethod
     def create(cls, path: str, *, place: str = "") -> Archive:
         """Open for writing. A missing or empty file is an empty archive until something is tagged."""
-        check_target(path, place or f"oci-archive:{path}")
-        return cls(path, place=place, _missing_ok=True)
+        place = place or f"oci-archive:{path}"
+        return cls(check_target(path, place), place=place, _missing_ok=True)
 
     def entries(self) -> Entries:
         """What is tagged, and what waits to be written without a name."""
@@ -180,16 +180,22 @@ class Archive(LayoutReader, Store):
         write_tar(self.path, self.place, fill)
 
 
-def check_target(path: str, place: str) -> None:
-    """Raises unless an archive can be written under this path: a regular file, or none, in a directory."""
-    directory = os.path.dirname(path) or "."
+def check_target(path: str, place: str) -> str:
+    """The path that an archive can be written under: a regular file, or none, in a directory; links are followed here.
+
+    Raises :class:`NotFound` or :class:`Unsupported` for anything else.
+    """
+    # The archive is renamed into place, which would put it where the link is.
+    path = os.path.realpath(path)
+    directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         raise NotFound(f"{place}: no directory {directory}", hint="make the directory first")
     try:
         kind = os.stat(path).st_mode
     except OSError:
-        return
+        return path
     if stat.S_ISDIR(kind):
         raise Unsupported(f"{place}: a directory, expected a file", hint="a layout directory is oci:DIR")
     if not stat.S_ISREG(kind):
         raise Unsupported(f"{place}: not a regular file, so an archive cannot be put in its place whole")
+    return path

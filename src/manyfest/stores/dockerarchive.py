@@ -254,11 +254,10 @@ class DockerArchiveStore(Store, HasTags):
 
     def __init__(self, path: str, *, place: str = "") -> None:
         """Raises :class:`NotFound` or :class:`Unsupported` if no file can be written there."""
-        self.path = path
         self.place = place or f"docker-archive:{path}"
-        check_target(path, self.place)
+        self.path = check_target(path, self.place)
         self._lock = threading.Lock()
-        self._staging = Staging(os.path.dirname(path) or ".", self.place)
+        self._staging = Staging(os.path.dirname(self.path), self.place)
         self._names: dict[str, Document] = {}
 
     def resolve(self, name: str) -> Document:
