@@ -252,6 +252,8 @@ class ScriptedRegistry:
 
     def _one(self, sock: socket.socket, stream: BufferedReader, number: int) -> bool:
         """One exchange; false when the connection is over."""
+        if stream.peek(1)[:1] == b"\x16":
+            return False  # a TLS greeting on plain HTTP: it has no lines to wait for
         line = stream.readline(65536).decode("latin-1").split()
         if len(line) != 3:
             return False
