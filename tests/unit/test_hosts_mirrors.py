@@ -184,5 +184,7 @@ def test_files_without_registries_cost_no_toml_parser(tmp_path: Path) -> None:
         "RegistriesConf.read(tuple(sys.argv[1:])); assert 'tomllib' not in sys.modules"
     )
     paths = [str(tmp_path / "registries.conf"), str(tmp_path / "aliases.conf")]
-    subprocess.run([sys.executable, "-c", program, *paths], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    subprocess.run(
+        [sys.executable, "-c", program, *paths], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     assert RegistriesConf.read(tuple(paths)).ways("docker.io", "x", digest=False) == (("docker.io/x", ""),)
