@@ -28,6 +28,10 @@ WORKERS = 16
 """Threads. Round trips, not processors, are what small blobs and documents wait for."""
 
 
+GRACE_S = 2.0
+"""Seconds that interrupted work gets to clean up."""
+
+
 class Stopped(Error):
     """Work was given up because something else failed first."""
 
@@ -55,10 +59,12 @@ class Pool:
             if pending:
                 self._stop.set()
         except BaseException:
+            # Ctrl-C. Work ends at its next read and cleans up; what only waits for a silent peer is left behind.
             self._stop.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+            wait(futures, timeout=GRACE_S)
             raise
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)
         return _results(futures)
 
     def watched(self, stream: Readable, on_bytes: Callable[[int], None] | None = None) -> Readable:
