@@ -49,6 +49,20 @@ def test_raw_is_the_very_bytes(run: Run, app: str) -> None:
     assert run("inspect", f"{app}:attested", "--raw", "--json", ok=False).code == 2
 
 
+def test_raw_says_what_is_missing(run: Run, app: str) -> None:
+    """Its short way takes nothing for a name that is none."""
+    for argv in (
+        ("inspect", "--raw"),
+        ("-q", "inspect", "--raw"),
+        ("inspect", "--raw", "--raw"),
+        ("inspect", "--raw", "-x"),
+    ):
+        assert run(*argv, ok=False).code == 2
+    expected = run("inspect", f"{app}:amd64", "--raw").out
+    assert run("-q", "inspect", "--raw", f"{app}:amd64").out == expected
+    assert run("inspect", "--raw", f"{app}:amd64", "-q").out == expected
+
+
 def test_dockers_verbose_shapes(run: Run, app: str, golden: Golden) -> None:
     """An object for an image, an array for a list."""
     one = run("inspect", "-v", "--json", f"{app}:amd64")
@@ -118,6 +132,15 @@ def test_copy_platforms_keeps_attestations(run: Run, app: str, tmp_path: Path) -
     whole = run("copy", f"{app}:attested", archive, "--json").json
     assert run("inspect", archive, "--json").json["digest"] == whole["digest"]
     assert run("copy", archive, f"{app}:back").last == whole["digest"]
+
+
+def test_copy_to_a_digest(run: Run, app: str, host: str) -> None:
+    """Mirrored without a tag; another digest than the source's is a mistake."""
+    digest = run("copy", f"{app}:attested", f"{host}/mirror:1", "-q").last
+    assert run("copy", f"{app}:attested", f"{host}/other@{digest}").last == digest
+    assert run("inspect", f"{host}/other@{digest}", "--json").json["digest"] == digest
+    wrong = run("copy", f"{app}:amd64", f"{host}/other@{digest}", ok=False)
+    assert (wrong.code, "the target names" in wrong.err) == (2, True)
 
 
 def test_copy_dry_run(run: Run, app: str, tmp_path: Path) -> None:

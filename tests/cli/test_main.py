@@ -179,6 +179,42 @@ def test_signals_end_a_command(number: signal.Signals) -> None:
     assert (command.returncode, out, err) == (130, "", "manyfest: interrupted\n")
 
 
+@pytest.mark.slow
+def test_the_reference_is_what_the_commands_say() -> None:
+    """docs/reference/commands is written by tools/make_docs.py."""
+    root = Path(__file__).parents[2]
+    tool = [sys.executable, str(root / "tools" / "make_docs.py"), "--check"]
+    done = subprocess.run(tool, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_several_requests_wait(tmp_path: Path) -> None:
+    """Workers in a pool do not hold the process: it ends long before their time-outs."""
+    import socket
+    import time
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        command = process(
+            "create",
+            f"{host}/a:1",
+            f"{host}/a:x",
+            f"{host}/a:y",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        server.settimeout(30)
+        waiting = [server.accept()[0] for _ in range(2)]
+        began = time.monotonic()
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+        for connection in waiting:
+            connection.close()
+    assert (command.returncode, out, err) == (130, "", "manyfest: interrupted\n")
+    assert time.monotonic() - began < 10
+
+
 def test_main_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever it is given."""
     for argv in (["\0"], ["inspect", "\0"], ["--json"], ["inspect"], ["inspect", "-"], ["-"], ["--", "x"]):

@@ -66,7 +66,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 console, plan([(source, root)], pool, referrers=args.referrers), root, args.target
             )
         target, tag = places.store(args.target)
-        names = list(dict.fromkeys(([tag] if tag else []) + split(args.tag)))
+        names = list(dict.fromkeys(_names(tag, root) + split(args.tag)))
+        if not names and not _is_registry(args.target):
+            # The only image of a layout or an archive; without an entry there nobody would find it.
+            names = [""]
         with Transfer(console) as transfer:
             copied = copy(
                 source,
@@ -79,7 +82,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 on_plan=transfer.on_plan,
             )
     console.say(f"{target.place}: {transfer.summary()}")
-    shown = {"digest": str(copied.digest), "media_type": copied.media_type, "tags": names}
+    shown = {
+        "digest": str(copied.digest),
+        "media_type": copied.media_type,
+        "tags": [name for name in names if name],
+    }
     console.result({**shown, "transfer": transfer.to_json()}, str(copied.digest))
     return 0
 
@@ -89,6 +96,13 @@ def _holds_one(target: str) -> bool:
     from manyfest.stores.places import Place
 
     return Place.parse(target).transport.startswith("docker-")
+
+
+def _is_registry(target: str) -> bool:
+    """There content by digest alone is enough."""
+    from manyfest.stores.places import Place
+
+    return Place.parse(target).transport == "docker"
 
 
 def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat: bool) -> Document:
@@ -104,6 +118,15 @@ def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat:
             return image_for(source, root, host_platform())
         return image_for(source, root, wanted[0], strict=True) if wanted else root
     return keep(root, wanted) if wanted else root
+
+
+def _names(tag: str, root: Document) -> list[str]:
+    """The target's tag; a digest there is no tag, but says what must arrive."""
+    if not tag.startswith(("sha256:", "sha512:")):
+        return [tag] if tag else []
+    if tag != str(root.digest):
+        raise InputError(f"the target names {tag}, the source is {root.digest}", hint="give the target a tag")
+    return []
 
 
 def _tell_plan(console: Console, made: object, root: Document, target: str) -> int:

@@ -25,9 +25,9 @@ def configure(parser: CommandParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """All that are there go; those that are not are one error at the end."""
     from manyfest import drafts
-    from manyfest.reference import Reference
+    from manyfest.stores.places import Place
 
-    references = [Reference.parse(text) for text in args.lists]
+    references = [Place.parse(text).reference for text in args.lists]
     removed: list[str] = []
     missing: list[NotFound] = []
     for reference in references:
