@@ -545,7 +545,7 @@ def test_broken_blob_of_another_tool_is_replaced(client: Client, root: Path) -> 
 
 
 def test_full_disk(client: Client, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """507 in the specification's form; the upload goes on when there is room again."""
+    """507 in the specification's form; nothing is left that would keep the disk full."""
     where = begin(client)
     with monkeypatch.context() as patch:
 
@@ -556,7 +556,9 @@ def test_full_disk(client: Client, root: Path, monkeypatch: pytest.MonkeyPatch) 
         answer = client.send("PATCH", where, b"data")
         assert (answer.status, codes(answer)) == (507, ["INSUFFICIENT_STORAGE"])
         assert str(root).encode() not in answer.content()
-    assert client.send("PUT", f"{where}?digest={Digest.of(b'data')}", b"data").status == 201
+    assert list((root / "_uploads").iterdir()) == []
+    assert client.send("GET", where).status == 404
+    assert client.send("PUT", f"{begin(client)}?digest={Digest.of(b'data')}", b"data").status == 201
 
 
 def test_crash_before_the_rename_shows_no_blob(

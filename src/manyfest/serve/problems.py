@@ -18,9 +18,10 @@ from manyfest.serve.exchange import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Problem"]
+__all__ = ["FULL", "Problem"]
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk without room."""
 _CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
@@ -57,7 +58,7 @@ class Problem(Exception):
         """What a registry answers when its storage fails."""
         cause = error if isinstance(error, OSError) else error.__cause__
         number = cause.errno if isinstance(cause, OSError) else None
-        if number in _FULL:
+        if number in FULL:
             return cls(507, "INSUFFICIENT_STORAGE", "the registry's disk is full; nothing was stored")
         if isinstance(error, ReadOnly) or number in _CLOSED:
             return cls(405, "UNSUPPORTED", "the registry's storage cannot be written")

@@ -69,6 +69,7 @@ class RegistryApp:
     ``users`` maps names to passwords and asks for one of them on every request (basic authentication); ``guard``
     replaces that by another way to decide, such as :class:`manyfest.serve.tokens.TokenGuard`. ``sparse`` accepts
     indexes whose manifests are not all here. ``read_only`` refuses everything that would change something.
+    ``durable=False`` leaves out the syncs to disk, for storage that need not outlive a crash of the machine.
     """
 
     def __init__(
@@ -79,13 +80,14 @@ class RegistryApp:
         users: Mapping[str, str] | None = None,
         guard: Guard | None = None,
         sparse: bool = False,
+        durable: bool = True,
     ) -> None:
         self.root = root
         self.read_only = read_only
         self.sparse = sparse
         self._guard = guard or (BasicGuard(users) if users is not None else None)
-        self._repositories = Repositories(root)
-        self._uploads = Uploads(f"{root}/{UPLOADS}")
+        self._repositories = Repositories(root, durable=durable)
+        self._uploads = Uploads(f"{root}/{UPLOADS}", durable=durable)
         self._handlers: dict[tuple[str, str], Handler] = {
             ("base", "GET"): self._base,
             ("catalog", "GET"): self._catalog,

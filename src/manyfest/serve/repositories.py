@@ -176,8 +176,9 @@ class Repository:
 class Repositories:
     """All layouts below ``root``."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, durable: bool = True) -> None:
         self._root = root
+        self._durable = durable
         self._lock = threading.Lock()
         self._open: dict[str, Repository] = {}
 
@@ -187,7 +188,7 @@ class Repositories:
         if known is not None:
             return known
         try:
-            repository = Repository(_Shelf(self._path(name), place=name))
+            repository = Repository(_Shelf(self._path(name), place=name, durable=self._durable))
         except NotFound:
             return None
         return self._remember(name, repository)
@@ -228,7 +229,7 @@ class Repositories:
         made = f"{self._root}/{UPLOADS}/new-{os.urandom(8).hex()}"
         os.makedirs(os.path.dirname(made), exist_ok=True)
         try:
-            Layout.create(made).close()
+            Layout.create(made, durable=self._durable).close()
             os.makedirs(f"{path}/blobs/sha256", exist_ok=True)
             for part in ("index.json", "oci-layout"):
                 _link_unless_there(f"{made}/{part}", f"{path}/{part}")
@@ -247,7 +248,9 @@ def _tagged(entries: Entries, entry: Descriptor, tag: str) -> Entries:
     named = [d for d in entries if d.annotations.get(_REF_NAME) == tag]
     if [(d.digest, d.media_type) for d in named] == [(entry.digest, entry.media_type)]:
         return entries
-    after = entries.without(lambda d: d.digest == entry.digest and not d.annotations)
+    after = entries
+    if any(not d.annotations for d in entries.having(entry.digest)):
+        after = after.without(lambda d: d.digest == entry.digest and not d.annotations)
     after = after.with_name(entry, tag)
     for old in named:
         rest = {key: value for key, value in old.annotations.items() if key != _REF_NAME}

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from manyfest.serve.problems import Problem
+from manyfest.serve.problems import FULL, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +41,12 @@ _ID = re.compile(r"[0-9a-f]{32}")
 class Upload:
     """One file that grows. ``size`` is in bytes."""
 
-    def __init__(self, id: str, path: str, size: int) -> None:
+    def __init__(self, id: str, path: str, size: int, *, durable: bool = True) -> None:
         self.id = id
         self.path = path
         self.size = size
         self._lock = threading.Lock()
+        self._durable = durable
         self._owner: object = None
         self._gone = False
         self._hash = hashlib.sha256() if size == 0 else None
@@ -61,9 +62,10 @@ class Upload:
         return f"0-{max(self.size - 1, 0)}"
 
     def append(self, stream: Readable, start: int | None) -> None:
-        """Add the stream's bytes; what arrived before an error stays. ``start`` must be the size, if it is given.
+        """Add the stream's bytes; what arrived before an error stays, unless the disk is full.
 
-        Raises :class:`Problem` (416) when it is not, and when another request has taken over.
+        Raises :class:`Problem` (416) when ``start`` is given and is not the size, and when another request has
+        taken over.
         """
         owner = object()
         with self._lock:
@@ -99,11 +101,8 @@ class Upload:
                     "DIGEST_INVALID",
                     f"expected {digest}, got {digest.algorithm}:{got} ({self.size} bytes)",
                 )
-            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            if self._durable:
+                self._sync()
             adopt(self.path, self.size)
             self._drop()
 
@@ -116,8 +115,13 @@ class Upload:
     def _write(self, file: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            # At an offset: a write that a full disk cut short is overwritten by the next try.
-            written = os.pwrite(file, view, self.size)
+            try:
+                written = os.pwrite(file, view, self.size)
+            except OSError as error:
+                if error.errno in FULL:
+                    # Kept, it would hold on to the room that everybody waits for.
+                    self._drop()
+                raise
             if self._hash is not None:
                 self._hash.update(view[:written])
             self.size += written
@@ -128,6 +132,13 @@ class Upload:
             return self._hash.hexdigest()
         with open(self.path, "rb") as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
+
+    def _sync(self) -> None:
+        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     def _drop(self) -> None:
         self._gone = True
@@ -144,8 +155,9 @@ class Upload:
 class Uploads:
     """Every upload in progress below one folder, which is made when the first one begins."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, durable: bool = True) -> None:
         self._folder = folder
+        self._durable = durable
         self._lock = threading.Lock()
         # Whoever works on an upload keeps it alive, so all requests share one object and its lock; between
         # requests the most recent ones are kept for their hashes.
@@ -160,7 +172,7 @@ class Uploads:
         path = self._path(repository, id)
         os.makedirs(self._folder, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-        upload = Upload(id, path, 0)
+        upload = Upload(id, path, 0, durable=self._durable)
         with self._lock:
             self._remember(path, upload)
         return upload
@@ -174,7 +186,7 @@ class Uploads:
             upload = self._alive.get(path)
             if upload is None:
                 try:
-                    upload = Upload(id, path, os.stat(path).st_size)
+                    upload = Upload(id, path, os.stat(path).st_size, durable=self._durable)
                 except FileNotFoundError:
                     raise _unknown(id) from None
             if upload.ended:
