@@ -21,7 +21,7 @@ from bench.names import LAYER_REPOSITORY, PLATFORMS, REPOSITORY, tag_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["GO_TOOLS", "Scene", "Tool", "build", "tools"]
+__all__ = ["GO_TOOLS", "Scene", "Tool", "build", "environment", "manyfest", "tools", "trust"]
 
 BIN = Path(__file__).resolve().parent / "bin"
 GO_TOOLS = {
@@ -110,7 +110,7 @@ def manyfest(project: Path) -> str:
                 shutil.copytree(found, Path(copy, name), ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(found, copy)
-        pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, f"{copy}[fast]"], check=True)
     return str(folder / "bin" / "manyfest")
 
@@ -136,9 +136,9 @@ def tools(program: str) -> tuple[list[Tool], dict[str, str]]:
     return found, missing
 
 
-def environment(scene_ca: Path | None, scratch: Path) -> dict[str, str]:
+def environment(ca: Path | None, scratch: Path) -> dict[str, str]:
     """What every process gets: a home of its own, and the authority of the TLS registries."""
-    home = scratch / "home"
+    home = _home(scratch)
     docker = home / ".docker"
     docker.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
@@ -150,7 +150,21 @@ def environment(scene_ca: Path | None, scratch: Path) -> dict[str, str]:
         "REGCTL_CONFIG": str(home / "regctl.json"),
         "XDG_RUNTIME_DIR": str(home),
     }
-    return base if scene_ca is None else {**base, "SSL_CERT_FILE": str(scene_ca)}
+    return base if ca is None else {**base, "SSL_CERT_FILE": str(ca)}
+
+
+def trust(ca: Path, host: str, scratch: Path) -> None:
+    """Set up a private authority for one registry as Docker's manual says; SSL_CERT_FILE is for the others.
+
+    Without it manyfest would ask a registry on loopback in plain HTTP first, as no registry far away is.
+    """
+    folder = _home(scratch) / ".docker" / "certs.d" / host
+    folder.mkdir(parents=True)
+    shutil.copy(ca, folder / "ca.crt")
+
+
+def _home(scratch: Path) -> Path:
+    return scratch / "home"
 
 
 def _tool(name: str, path: str, adapter: Callable[[str, str, Scene], Commands]) -> Tool:

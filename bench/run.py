@@ -64,6 +64,8 @@ class Stage:
             far = [stack.enter_context(DelayingProxy(each.port, ROUND_TRIP_S)) for each in pair]
             self._near[scheme] = (pair[0], pair[1])
             self._far[scheme] = (far[0], far[1])
+        for end in (*self._near["tls"], *self._far["tls"]):
+            peers.trust(self.authority.ca, f"127.0.0.1:{end.port}", scratch)
 
     def fill(self, layer_bytes: int) -> None:
         """Push the images of all jobs."""
