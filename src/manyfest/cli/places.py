@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Places", "list_name", "with_tag"]
 
+_EARLY = 8
+
 
 class Places:
     """Opens sources and stores by their text; a context manager that closes all of them."""
@@ -57,6 +59,17 @@ class Places:
         if key not in self._stores:
             self._stores[key] = open_store(place, self.session)
         return self._stores[key], _name_in(place)
+
+    def warm(self, *texts: str) -> None:
+        """Open connections to the registries of these places while the first answer is under way.
+
+        For commands that read a whole list: how many images it has is not known yet, a few it will be.
+        """
+        from manyfest.stores.places import Place
+
+        for place in map(Place.parse, texts):
+            if place.transport == "docker":
+                self.session.warm(place.reference.domain, _EARLY)
 
     def __enter__(self) -> Self:
         return self

@@ -224,12 +224,11 @@ def _load(pair: tuple[Source, Descriptor]) -> tuple[Source, Document]:
 
 def _warm(source: Source, target: Store, root: Document) -> None:
     """Have connections opened while the first answers are under way."""
-    count = len(successors(root))
-    if isinstance(source, CanWarm):
-        source.warm(count)
-    if isinstance(target, CanWarm):
-        # A child image has a config and at least one layer.
-        target.warm(2 * count if root.is_index else count)
+    # A child image has a config and at least one layer.
+    count = len(successors(root)) * (2 if root.is_index else 1)
+    for place in (source, target):
+        if isinstance(place, CanWarm):
+            place.warm(count)
 
 
 def _older(target: Store, names: Sequence[str]) -> Descriptor | None:

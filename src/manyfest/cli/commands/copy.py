@@ -58,6 +58,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     wanted = platforms(args.platform)
     with Places(args, console) as places:
+        places.warm(args.source, *([] if args.dry_run else [args.target]))
         source, name = places.source(args.source)
         root = _chosen(source, source.resolve(name), wanted, flat=args.flat or _holds_one(args.target))
         pool = Pool()

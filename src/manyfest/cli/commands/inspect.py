@@ -71,6 +71,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
             source, root, override, shown_name = _image_of(args, places)
         else:
             shown_name = args.place
+            if not (args.raw or args.platform):
+                places.warm(args.place)
             source, name = places.source(args.place)
             try:
                 root = source.resolve(name)

@@ -36,7 +36,7 @@ from manyfest.errors import (
     TooLarge,
     Unsupported,
 )
-from manyfest.stores.base import CanDelete, CanMount, HasReferrers, HasTags, Store, Verified
+from manyfest.stores.base import CanDelete, CanMount, CanWarm, HasReferrers, HasTags, Store, Verified
 from manyfest.stores.registry.endpoint import DELETE, PUSH, Endpoint
 from manyfest.stores.registry.transport import Cut
 from manyfest.stores.registry.wire import content_digest, printable
@@ -61,7 +61,7 @@ _READS = 3
 """How often a document that was cut on its way is asked for."""
 
 
-class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
+class Registry(Store, CanMount, CanWarm, HasReferrers, HasTags, CanDelete):
     """``repository`` of the registry ``host``; stores of one session share its connections and tokens.
 
     ``piece`` is the most bytes to upload in one request, 0 for no limit; a registry or proxy that refuses a body as
@@ -103,9 +103,14 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
         raise AssertionError("unreachable")
 
     def peek(self, name: str) -> Descriptor:
-        """See :meth:`Source.peek`. One HEAD, and a GET where the registry does not say enough in its headers."""
+        """See :meth:`Source.peek`. One HEAD, and a GET where the registry does not say enough in its headers.
+
+        Not being there is enough said: a copy to a new name waits for this.
+        """
         name = _checked(name)
         response = self._ask("HEAD", name, expect=(200, 400, 404, 405, 501))
+        if response.status == 404:
+            raise self._endpoint.missing(response, f"manifests/{name}")
         response.close()
         digest = content_digest(response.headers)
         media_type = _media_type(response)
@@ -142,6 +147,10 @@ class Registry(Store, CanMount, HasReferrers, HasTags, CanDelete):
             return self._ask_blob(descriptor, at)
 
         return Download(self.place, descriptor, ask, offset)
+
+    def warm(self, connections: int) -> None:
+        """See :meth:`CanWarm.warm`. Repositories of one registry share what they warm."""
+        self._endpoint.session.warm(self._endpoint.host, connections)
 
     def _ask(self, method: str, name: str, expect: tuple[int, ...] = (200, 404)) -> Response:
         path = self._endpoint.path(f"manifests/{name}")
