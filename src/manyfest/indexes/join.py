@@ -26,7 +26,7 @@ import re
 import time
 
 from manyfest.content.document import Document
-from manyfest.errors import InvalidSpec, NotFound, Refused
+from manyfest.errors import InvalidSpec, NotFound, Refused, RegistryError
 from manyfest.indexes.edit import added, build, refuse_duplicates
 from manyfest.indexes.publish import missing_from
 from manyfest.indexes.select import images, platform_of, platforms_of
@@ -89,14 +89,20 @@ def join(
     known_marks = [mark_name(name, platform) for platform in (*platforms_of(entries), *expect)]
     written = False
     for round_ in range(1, tries + 1):
-        current, marks = _look(target, name, known_marks, pool)
+        if round_ > 1:
+            (pause or _pause)(round_)
+        try:
+            current, marks = _look(target, name, known_marks, pool)
+        except RegistryError as error:
+            # Debian's registry answers 500 to whoever reads a tag in the moment it is written.
+            if error.status != 500 or round_ == tries:
+                raise
+            continue
         merged = _merge(target, current, marks, type)
         missing = missing_from(expect, platforms_of(merged.index.manifests))
         if (when_complete and missing) or merged == current:
             return Joined(merged, missing, round_, written=written)
         refuse_duplicates(merged.index.manifests)
-        if round_ > 1:
-            (pause or _pause)(round_)
         target.tag(merged, name)
         written = True
     raise Refused(

@@ -11,7 +11,7 @@ import pytest
 
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
-from manyfest.errors import InvalidSpec, Refused
+from manyfest.errors import InvalidSpec, Refused, RegistryError
 from manyfest.indexes.join import clear_marks, join, mark_name
 from manyfest.platforms import Platform
 from manyfest.stores.memory import Memory
@@ -146,6 +146,27 @@ def test_a_tag_that_never_rests_ends_in_a_refusal(make_image: MakeImage) -> None
     store = Restless()
     with pytest.raises(Refused, match="changed by others"):
         join(store, "v1", [entry(make_image, store, "linux/amd64")], tries=3, pause=lambda _: None)
+
+
+def test_a_registry_that_stumbles_over_a_write_is_asked_again(make_image: MakeImage) -> None:
+    """distribution 2.8 answers 500 to a read that meets the write of the same tag; any other failure is raised."""
+
+    class Stumbling(Memory):
+        status = 500
+        failures = 2
+
+        def resolve(self, name: str) -> Document:
+            if name == "v1" and self.failures:
+                self.failures -= 1
+                raise RegistryError("unknown error", status=self.status)
+            return super().resolve(name)
+
+    store = Stumbling()
+    joined = join(store, "v1", [entry(make_image, store, "linux/amd64")], pause=lambda _: None)
+    assert (shown(store, "v1"), joined.rounds) == (["linux/amd64"], 4)
+    store.failures, store.status = 1, 503
+    with pytest.raises(RegistryError):
+        join(store, "v1", [entry(make_image, store, "linux/arm64")], pause=lambda _: None)
 
 
 def test_an_entry_needs_a_platform(make_image: MakeImage) -> None:
