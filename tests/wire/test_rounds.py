@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many requests a whole operation sends, and which of them travel side by side.
+
+Round trips are what operations on a registry far away wait for, so they are counted here. A barrier stands for the
+distance: it opens when all requests of a round are under way, and a conversation that asks one after another breaks
+it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from manyfest.cli.commands import inspect as inspect_command
+from manyfest.cli.parser import build as build_parser
+from manyfest.errors import NotFound
+from manyfest.indexes.publish import publish
+from manyfest.indexes.spec import Entry, Spec
+from manyfest.stores.base import CanWarm
+from manyfest.stores.copy import copy
+from manyfest.testing.images import make_image, make_index
+from manyfest.testing.inprocess import InProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manyfest.stores.base import Source
+    from manyfest.stores.registry.transport import Request, Response
+
+PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/s390x", "linux/riscv64")
+
+
+class Rounds:
+    """A hook that holds each request back until the rest of its round is there; ``sizes`` is in order."""
+
+    def __init__(self, *sizes: int) -> None:
+        self._barriers = [
+            barrier for size in sizes for barrier in [threading.Barrier(size, timeout=10)] * size
+        ]
+        self._lock = threading.Lock()
+
+    def __call__(self, _: Request) -> Response | None:
+        with self._lock:
+            assert self._barriers, "a request more than expected"
+            barrier = self._barriers.pop(0)
+        barrier.wait()
+        return None
+
+    @property
+    def left(self) -> int:
+        """Requests that were expected and not sent."""
+        return len(self._barriers)
+
+
+@pytest.fixture
+def registry() -> InProcess:
+    """With six images and a list of them in ``acme/app``, written down no more."""
+    made = InProcess()
+    store = made.store()
+    for number, platform in enumerate(PLATFORMS):
+        make_image(store, platform, tag=str(number))
+    make_index(store, PLATFORMS, tag="list")
+    made.requests.clear()
+    return made
+
+
+def opened(registry: InProcess) -> Callable[[str], tuple[Source, str]]:
+    store = registry.store()
+    return lambda text: (store, text.rpartition(":")[2])
+
+
+def test_create_and_push_of_six_is_two_rounds_and_one_request(registry: InProcess) -> None:
+    """The six names and what the tag holds now; the six configs; the index."""
+    spec = Spec("acme/app:new", tuple(Entry(f"acme/app:{number}") for number in range(6)))
+    registry.hook = rounds = Rounds(7, 6, 1)
+    publish(spec, registry.store(), "new", opened(registry))
+    assert rounds.left == 0
+    assert registry.methods == ["GET"] * 13 + ["PUT"]
+
+
+def test_copy_within_a_registry_mounts_everything_in_one_round(registry: InProcess) -> None:
+    """Children and the new name; twelve mounts; children; the tag."""
+    source, target = registry.store(), registry.store("acme/other")
+    root = source.resolve("list")
+    registry.requests.clear()
+    registry.hook = rounds = Rounds(7, 12, 6, 1)
+    copy(source, root, target, ["1"])
+    assert rounds.left == 0
+    assert sorted(set(registry.methods)) == ["GET", "HEAD", "POST", "PUT"]
+
+
+def test_copy_to_another_registry_uploads_side_by_side(registry: InProcess) -> None:
+    """Twelve blobs are opened, read and sent at once, not one after another."""
+    there = InProcess()
+    source = registry.store()
+    root = source.resolve("list")
+    there.hook = rounds = Rounds(1, 12, 12, 6, 1)
+    copy(source, root, there.store(), ["1"])
+    assert rounds.left == 0
+
+
+def test_a_name_that_is_not_there_costs_one_look(registry: InProcess) -> None:
+    """A copy to a new name waits for this."""
+    with pytest.raises(NotFound, match="no tag 'new'"):
+        registry.store().peek("new")
+    assert registry.methods == ["HEAD"]
+
+
+def test_a_repository_warms_the_connections_of_its_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a store knows of connections is how many it will want."""
+    registry = InProcess()
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(registry, "warm", lambda url, count: asked.append((url, count)))
+    store = registry.store()
+    assert isinstance(store, CanWarm)
+    store.warm(7)
+    assert [(re.sub(r"^https?://", "", url), count) for url, count in asked] == [("localhost:5000", 7)]
+
+
+@pytest.mark.parametrize("words", [("--raw", "app:1"), ("app:1", "--raw")])
+def test_the_plain_form_of_inspect_means_what_argparse_reads(words: tuple[str, str]) -> None:
+    """It is told without argparse, and must not drift from it."""
+    parsed = vars(build_parser("inspect", inspect_command).parse(words))
+    parsed.pop("help")
+    plain = inspect_command.plain(("inspect", *words))
+    assert plain is not None
+    assert vars(plain) == parsed
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--json", "inspect", "--raw", "app"),
+        ("inspect", "--raw"),
+        ("inspect", "--raw", "--raw"),
+        ("inspect", "app", "image"),
+        ("inspect", "--raw", "--all"),
+        ("inspect", "--raw", "-v"),
+    ],
+)
+def test_any_other_form_of_inspect_goes_to_argparse(argv: tuple[str, ...]) -> None:
+    """Nothing is guessed."""
+    assert inspect_command.plain(argv) is None
