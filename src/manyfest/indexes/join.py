@@ -81,7 +81,7 @@ def join(
     """Merge ``entries``, whose content ``target`` already holds, into the tag ``name``.
 
     With ``when_complete`` the tag is not written before every expected platform has been brought. ``pause`` is called
-    with the round's number before a repeated round. Raises :class:`InvalidSpec` for an entry without platform,
+    with the round's number before every round after the second. Raises :class:`InvalidSpec` for an entry without platform,
     :class:`Refused` when the tag kept changing for ``tries`` rounds.
     """
     pool = pool or Pool()
@@ -89,7 +89,7 @@ def join(
     known_marks = [mark_name(name, platform) for platform in (*platforms_of(entries), *expect)]
     written = False
     for round_ in range(1, tries + 1):
-        if round_ > 1:
+        if round_ > 2:  # the second only looks at what the first wrote
             (pause or _pause)(round_)
         try:
             current, marks = _look(target, name, known_marks, pool)
