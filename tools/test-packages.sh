@@ -16,12 +16,4 @@ if [ "$(id -u)" != 0 ]; then
     exit 2
 fi
 echo "Installing ${missing[*]} …" >&2
-apt-get update -qq >&2
-# A package's own service must not start: the tests start what they need, with their own settings.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' >$policy
-    chmod +x $policy
-    trap 'rm -f $policy' EXIT
-fi
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+tools/apt-install.sh "${missing[@]}"

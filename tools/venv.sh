@@ -24,8 +24,8 @@ if [ ! -x "$dir/bin/python" ]; then
     # Debian packs the part that puts pip into an environment separately.
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            apt-get update -qq >&2
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >&2
+            echo "Installing python3-venv …" >&2
+            tools/apt-install.sh python3-venv
         else
             echo "Python's venv module is incomplete here. Install it: sudo apt-get install python3-venv" >&2
             exit 2
