@@ -154,7 +154,7 @@ class Facts(Value):
     """``"exec"``, ``"dyn"``, ``"rel"`` or ``"core"``."""
     linking: str
     """``"static"``, ``"static-pie"``, ``"dynamic"`` (a program that needs its loader), ``"shared"`` (a library),
-    ``"object"`` (relocatable, kernel modules too) or empty."""
+    ``"object"`` (relocatable, kernel modules too), ``"debug"`` (separated debug information) or empty."""
     abi: str
     """``"x32"``, ``"ilp32"``, ``"o32"``, ``"n32"``, ``"n64"``, ``"eabi5"``, ``"lp64d"``, ``"elfv2"`` …"""
     flags: int
