@@ -45,8 +45,11 @@ def read_facts(head: bytes, size: int, more: More | None = None) -> Facts | None
 
 
 def wanted(head: bytes, size: int) -> tuple[tuple[int, int], ...]:
-    """The ranges ``(offset, length)`` beyond the head that :func:`read_facts` may ask for: sorted, apart, at most
-    16 MiB together (see :data:`manyfest.verify.elf.KEEP`). All are optional; without those at the end of an ARM file its ARM level stays unknown."""
+    """The ranges ``(offset, length)`` beyond the head that :func:`read_facts` may ask for, for readers that stream.
+
+    Sorted, apart, at most :data:`manyfest.verify.elf.KEEP` bytes together. All are optional: without those at the
+    end of an ARM file, for example, its level stays unknown.
+    """
     if size <= len(head):
         return ()
     if head.startswith(elf.MAGIC):

@@ -245,10 +245,6 @@ def _riscv(found: Identity, flags: int) -> Identity:
 
 def _ppc64(found: Identity, flags: int) -> Identity:
     abi = {1: "elfv1", 2: "elfv2"}.get(flags & 3, "")
-    if abi == "elfv1" and found.architecture == "ppc64le":
-        return found.replace(
-            abi=abi, words=(abi,), problem="says ELFv1, which little-endian PowerPC never had"
-        )
     return found.replace(abi=abi, words=(abi,) if abi else ())
 
 
