@@ -53,12 +53,16 @@ class _Strings:
         self.raw = survey.reader.take(offset, size) if size <= _MAX_STRINGS else b""
 
     def name(self, at: int) -> str:
-        if at >= self.size:
-            self.survey.broken(f"a name at byte {at} of the dynamic names, which have {self.size}")
-            return ""
+        """The name at that byte; empty when there is none, and the survey knows why."""
         end = self.raw.find(b"\0", at)
         if end >= 0:
             return text(self.raw[at : min(end, at + _MAX_NAME)])
+        return self._far_name(at)
+
+    def _far_name(self, at: int) -> str:
+        if at >= self.size:
+            self.survey.broken(f"a name at byte {at} of the dynamic names, which have {self.size}")
+            return ""
         raw = self.survey.reader.take(self.offset + at, min(self.size - at, 256))
         if b"\0" not in raw and len(raw) == 256:
             raw = self.survey.reader.take(self.offset + at, min(self.size - at, _MAX_NAME))
@@ -76,24 +80,25 @@ class _Strings:
 
 def read(survey: Survey, segment: Segment) -> bool:
     """Names, paths and versions into ``survey``; says whether the linker marked it as a program (DF_1_PIE)."""
-    tags = _tags(survey, segment)
-    if tags is None:
+    found = _tags(survey, segment)
+    if found is None:
         return False
-    is_pie = bool(tags.get(_FLAGS_1, [0])[0] & _PIE)
-    if not tags.keys() & {_NEEDED, _SONAME, _RPATH, _RUNPATH, _VERDEF, _VERNEED}:
+    needed, tags = found
+    is_pie = bool(tags.get(_FLAGS_1, 0) & _PIE)
+    if not needed and not tags.keys() & {_SONAME, _RPATH, _RUNPATH, _VERDEF, _VERNEED}:
         return is_pie
     strings = _strings(survey, tags)
     if strings is None:
         return is_pie
-    fields, needed = survey.fields, tags.get(_NEEDED, [])
+    fields = survey.fields
     if len(needed) > _MAX_NEEDED:
         survey.broken(f"{len(needed)} libraries are needed, expected at most {_MAX_NEEDED}")
     fields["needed"] = tuple(filter(None, map(strings.name, needed[:_MAX_NEEDED])))
     for tag, field in ((_RPATH, "rpath"), (_RUNPATH, "runpath")):
         if tag in tags:
-            fields[field] = tuple(filter(None, strings.name(tags[tag][0]).split(":")))
+            fields[field] = tuple(filter(None, strings.name(tags[tag]).split(":")))
     if _SONAME in tags:
-        fields["soname"] = strings.name(tags[_SONAME][0])
+        fields["soname"] = strings.name(tags[_SONAME])
     if _VERNEED in tags:
         fields["version_needs"] = _needs(survey, strings, tags)
     if _VERDEF in tags:
@@ -101,7 +106,8 @@ def read(survey: Survey, segment: Segment) -> bool:
     return is_pie
 
 
-def _tags(survey: Survey, segment: Segment) -> dict[int, list[int]] | None:
+def _tags(survey: Survey, segment: Segment) -> tuple[list[int], dict[int, int]] | None:
+    """The offsets of the names of what is needed, and the first value of every other tag."""
     entry = _ENTRIES[survey.header.key]
     length = segment.filesz - segment.filesz % entry.size
     if not 0 < length <= _MAX_TABLE:
@@ -112,20 +118,23 @@ def _tags(survey: Survey, segment: Segment) -> dict[int, list[int]] | None:
     raw = survey.take(segment.offset, length, "dynamic", "the dynamic section")
     if not raw:
         return None
-    tags: dict[int, list[int]] = {}
+    needed: list[int] = []
+    tags: dict[int, int] = {}
     for tag, value in entry.iter_unpack(raw):
         if tag == 0:
             break
-        if tag < 32 or tag >= _FLAGS_1:
-            tags.setdefault(tag, []).append(value)
-    return tags
+        if tag == _NEEDED:
+            needed.append(value)
+        else:
+            tags.setdefault(tag, value)
+    return needed, tags
 
 
-def _strings(survey: Survey, tags: dict[int, list[int]]) -> _Strings | None:
+def _strings(survey: Survey, tags: dict[int, int]) -> _Strings | None:
     if _STRTAB not in tags or _STRSZ not in tags:
         survey.broken("the dynamic section names libraries, but no table of names")
         return None
-    address, size = tags[_STRTAB][0], tags[_STRSZ][0]
+    address, size = tags[_STRTAB], tags[_STRSZ]
     offset = survey.offset_of(address)
     if offset < 0:
         survey.broken(f"the table of dynamic names is at address {address:#x}, which no segment loads")
@@ -170,9 +179,9 @@ class _Versions:
 
 
 def _needs(
-    survey: Survey, strings: _Strings, tags: dict[int, list[int]]
+    survey: Survey, strings: _Strings, tags: dict[int, int]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    table = _Versions(survey, tags[_VERNEED][0], tags.get(_VERNEEDNUM, [0])[0])
+    table = _Versions(survey, tags[_VERNEED], tags.get(_VERNEEDNUM, 0))
     layout, inner_layout = _NEEDS[survey.header.key[1]]
     found: list[tuple[str, tuple[str, ...]]] = []
     at, budget = 0, _MAX_VERSIONS
@@ -205,8 +214,8 @@ def _auxiliary(table: _Versions, layout: struct.Struct, at: int, number: int) ->
     return names
 
 
-def _defs(survey: Survey, strings: _Strings, tags: dict[int, list[int]]) -> tuple[str, ...]:
-    table = _Versions(survey, tags[_VERDEF][0], tags.get(_VERDEFNUM, [0])[0])
+def _defs(survey: Survey, strings: _Strings, tags: dict[int, int]) -> tuple[str, ...]:
+    table = _Versions(survey, tags[_VERDEF], tags.get(_VERDEFNUM, 0))
     layout, inner_layout = _DEFS[survey.header.key[1]]
     found: list[str] = []
     at = 0

@@ -30,7 +30,9 @@ class Reader:
         if offset < 0 or end <= offset:
             return b""
         known = self._head[offset:end]
-        if self._more is None or offset + len(known) >= end:
+        if len(known) == end - offset:
+            return known
+        if self._more is None:
             return known
         start = offset + len(known)
         length = min(end - start, self._budget)

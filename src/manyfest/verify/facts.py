@@ -199,11 +199,11 @@ class Facts(Value):
     ``"attributes"``, ``"go"``, ``"members"`` were not handed over."""
 
     def __init__(self, kind: str = "other", **fields: Any) -> None:
-        for name, value in _DEFAULTS.items():
-            _set(self, name, fields.pop(name, value) if fields else value)
-        _set(self, "kind", kind)
-        if fields:
-            raise TypeError(f"Facts has no field {', '.join(sorted(fields))}")
+        merged = {**_DEFAULTS, **fields, "kind": kind}
+        if len(merged) != len(_DEFAULTS):
+            raise TypeError(f"Facts has no field {', '.join(sorted(merged.keys() - _DEFAULTS.keys()))}")
+        for name, value in merged.items():
+            _set(self, name, value)
 
     @property
     def platform(self) -> Platform | None:
