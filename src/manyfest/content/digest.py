@@ -17,8 +17,6 @@ Example::
 
 from __future__ import annotations
 
-import hashlib
-
 from manyfest.errors import InvalidDigest
 from manyfest.values import Value, brief
 
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Digest"]
 
+# hashlib is imported where it is used, since it loads OpenSSL: a command that asks a registry does that while its
+# connection is being made.
 _LENGTHS = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
 
@@ -64,6 +64,8 @@ class Digest(Value):
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
         """The digest of bytes in memory."""
+        import hashlib
+
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 
     @property
@@ -73,6 +75,8 @@ class Digest(Value):
 
     def hasher(self) -> _Hash:
         """A fresh hash object of this digest's algorithm."""
+        import hashlib
+
         return hashlib.new(self.algorithm)
 
     def __str__(self) -> str:
