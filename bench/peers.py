@@ -248,7 +248,10 @@ def _skopeo(program: str, job: str, scene: Scene) -> Commands:
         return []
     flags = ["--all", "--quiet", f"--src-tls-verify={verify}", f"--dest-tls-verify={verify}"]
     source, target = f"docker://{scene.source(job)}", f"docker://{scene.target(job)}"
-    return [[program, "copy", *flags, source, target]]
+    # Skopeo remembers where it has sent which blob, which would make every copy but the first a mount. Only as an
+    # ordinary user it can be told to remember that elsewhere.
+    forgetful = ["env", "_CONTAINERS_ROOTLESS_UID=1000", f"XDG_DATA_HOME={scene.scratch}/{scene.fresh}"]
+    return [[*forgetful, program, "copy", *flags, source, target]]
 
 
 def _buildah(program: str, job: str, scene: Scene) -> Commands:
