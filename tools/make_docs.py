@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write ``docs/reference/commands/*.md`` from the commands themselves; ``--check`` fails when they differ."""
+"""Write ``docs/reference/commands/*.md`` from the commands themselves; ``--check`` fails when they differ.
+
+Also the blocks of README.md between ``<!-- help:COMMAND -->`` and ``<!-- /help -->``; ``help:manyfest`` is the
+overview.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from manyfest.cli.main import overview  # noqa: E402 - the tree this file stands
 from manyfest.cli.parser import build  # noqa: E402
 from manyfest.cli.table import GROUPS, module_of  # noqa: E402
 
+README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "reference" / "commands"
 NOTE = "<!-- Written by tools/make_docs.py; change the command and run it again. -->\n"
 
@@ -44,15 +50,33 @@ def _page(name: str) -> str:
     return f"{NOTE}# manyfest {name}\n\n```console\n$ manyfest {name} --help\n{text}\n```\n"
 
 
+def readme(text: str) -> str:
+    """README.md with the help that commands print now."""
+    return re.sub(r"(<!-- help:([a-z-]+) -->\n).*?(<!-- /help -->)", _help_block, text, flags=re.DOTALL)
+
+
+def _help_block(found: re.Match[str]) -> str:
+    name = found[2]
+    command = "" if name == "manyfest" else f" {name}"
+    text = overview() if not command else build(name, importlib.import_module(module_of(name))).format_help()
+    shown = text.rstrip("\n")
+    return f"{found[1]}```console\n$ manyfest{command} --help\n{shown}\n```\n{found[3]}"
+
+
 def main(argv: list[str]) -> int:
     """Write, or check; returns the exit code."""
     made = pages()
     there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    front = README.read_text(encoding="utf-8")
     if "--check" in argv:
         wrong = sorted(name for name in made.keys() | there.keys() if made.get(name) != there.get(name))
         for name in wrong:
             print(f"docs/reference/commands/{name} is not what the command says; run tools/make_docs.py")
+        if readme(front) != front:
+            wrong.append("README.md")
+            print("README.md shows help that is not what the command says; run tools/make_docs.py")
         return 1 if wrong else 0
+    README.write_text(readme(front), encoding="utf-8")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
