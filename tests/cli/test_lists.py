@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
+from manyfest.stores.layout import Layout
+from manyfest.testing.images import make_image
+
 Golden = Callable[[str, str], None]
 
 
@@ -55,6 +58,46 @@ def test_amend_may_be_repeated_between_images(run: Run, app: str) -> None:
     run("create", "--amend", f"{app}:1", f"{app}:armhf")
     entries = run("ls", "--json").json["drafts"][0]["manifests"]
     assert [entry["image"] for entry in entries] == [f"{app}:amd64", f"{app}:s390x", f"{app}:armhf"]
+
+
+def test_a_rebuilt_platform_that_is_amended_replaces_the_old_one(run: Run, app: str, layout: str) -> None:
+    """Under another name: docker would send both, and engines go on taking the old one. The place in the list stays."""
+    store = Layout(layout.removeprefix("oci:"))
+    new = make_image(store, "linux/amd64", docker=True, seed=1, tag="amd64-2")
+    run("copy", f"{layout}:amd64-2", f"{app}:amd64-2", "-q")
+    run("create", f"{app}:1", f"{app}:amd64", f"{app}:s390x")
+    run("create", f"{app}:1", "--amend", f"{app}:amd64-2")
+    pushed = run("push", f"{app}:1", "--json")
+    assert f"{app}:amd64-2 replaces {app}:amd64 for linux/amd64" in pushed.err
+    entries = pushed.json["platforms"]
+    assert [each["platform"] for each in entries] == ["linux/amd64", "linux/s390x"]
+    assert entries[0]["digest"] == str(new.digest)
+
+
+def test_an_amended_image_that_is_annotated_later_replaces_nothing(run: Run, app: str) -> None:
+    """A cross-built image may claim the wrong platform until annotate corrects it: what was there stays."""
+    run("create", f"{app}:1", f"{app}:amd64")
+    run("create", f"{app}:1", "--amend", f"{app}:s390x")
+    run("annotate", f"{app}:1", f"{app}:s390x", "--arch", "arm64")
+    run("push", f"{app}:1")
+    assert platforms(run, f"{app}:1") == ["linux/amd64", "linux/arm64"]
+
+
+def test_an_amended_image_replaces_one_platform_of_an_index(run: Run, app: str) -> None:
+    """The others stay with their attestations; what attested the old one goes."""
+    run("create", f"{app}:1", f"{app}:attested")
+    run("create", f"{app}:1", "--amend", f"{app}:amd64")
+    run("push", f"{app}:1")
+    assert platforms(run, f"{app}:1") == ["linux/arm64", "linux/amd64"]
+    shown = run("inspect", f"{app}:1", "--json").json["platforms"]
+    assert [len(each["attestations"]) for each in shown] == [1, 0]
+
+
+def test_two_images_for_one_platform_given_together_are_refused(run: Run, app: str) -> None:
+    """Nobody said which one is meant."""
+    run("create", f"{app}:1", f"{app}:attested", f"{app}:amd64")
+    refused = run("push", f"{app}:1", ok=False)
+    assert (refused.code, "two entries for linux/amd64" in refused.err) == (1, True)
 
 
 def test_create_of_a_missing_image_leaves_no_draft(run: Run, app: str) -> None:
@@ -336,3 +379,43 @@ def test_bad_usage(run: Run, argv: tuple[str, ...]) -> None:
     assert failed.code == 2
     assert failed.err.startswith("manyfest: error: ")
     assert failed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("leading", "code"),
+    [
+        (("--debug", "--insecure=true", "--plain-http", "--docker-cfg", "CFG"), 0),
+        (("--username", "me", "--password", "WORD", "--docker-cfg=CFG"), 0),
+        (("--username=me",), 0),
+        (("--usrname=me",), 2),
+        (("--password",), 2),
+    ],
+)
+def test_manifest_tools_options_stand_before_the_command(
+    run: Run, app: str, tmp_path: Path, leading: tuple[str, ...], code: int
+) -> None:
+    """Its scripts work with one word more."""
+    words = [word.replace("CFG", str(tmp_path)) for word in leading]
+    form = ("--platforms", "linux/amd64,linux/s390x", "--template", f"{app}:ARCH", "--target", f"{app}:1")
+    pushed = run(*words, "push", "from-args", *form, ok=False)
+    assert pushed.code == code, pushed
+    assert "WORD" not in pushed.err
+    if code == 0:
+        assert re.fullmatch(r"Digest: sha256:\w{64} \d+", pushed.last)
+        assert run(*words, "inspect", f"{app}:1", "--json").json["kind"] == "index"
+
+
+def test_switches_may_say_true_or_false(run: Run, app: str) -> None:
+    """As docker's do."""
+    run("create", "--amend=false", f"{app}:1", f"{app}:amd64")
+    run("create", "-a=true", f"{app}:1", f"{app}:s390x", "--insecure=1")
+    run("push", "--purge=true", f"{app}:1")
+    assert run("ls", "--json").json == {"drafts": []}
+    wrong = run("push", "--purge=maybe", f"{app}:1", ok=False)
+    assert (wrong.code, "--purge: expected true or false, got 'maybe'" in wrong.err) == (2, True)
+
+
+def test_a_mistyped_option_is_not_repeated_with_its_value(run: Run) -> None:
+    """It may have been a password."""
+    wrong = run("push", "--pasword=WORD", "localhost:5000/app", ok=False)
+    assert (wrong.code, "--pasword" in wrong.err, "WORD" in wrong.err) == (2, True, False)

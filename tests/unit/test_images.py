@@ -199,6 +199,13 @@ def test_paths_that_cannot_be_are_refused(path: str) -> None:
         layer_tar({path: (b"", 0o644)})
 
 
+def test_random_bytes_may_be_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are made in pieces, and are the same bytes as in one."""
+    whole = random_bytes(1001, "x")
+    monkeypatch.setattr("manyfest.testing.images._PIECE", 64)
+    assert random_bytes(1001, "x") == whole
+
+
 def test_random_bytes_depend_on_the_seed_only() -> None:
     """And on nothing that changes between runs."""
     assert random_bytes(8, 1) == random_bytes(8, 1) != random_bytes(8, 2)

@@ -210,6 +210,19 @@ def test_a_token_the_registry_no_longer_takes_is_replaced(settings: Settings) ->
     assert len(world.transport.sent) == 6
 
 
+def test_when_one_token_is_revoked_so_are_the_others(settings: Settings) -> None:
+    """A registry with a new signing key takes none of the old ones; the next old one is not tried."""
+    world = World()
+    session = world.session(settings)
+    session.send(HOST, "GET", "/v2/acme/app/manifests/1", scopes=PULL)
+    session.send(HOST, "PUT", "/v2/acme/app/manifests/1", scopes=PUSH)
+    assert len(world.made) == 2
+    world.made = {"other": set(), "another": set()}
+    world.transport.sent.clear()
+    session.send(HOST, "GET", "/v2/acme/app/manifests/1", scopes=PULL)
+    assert len(world.transport.sent) == 3
+
+
 def test_one_fetch_for_many_threads(settings: Settings) -> None:
     world = World()
     session = world.session(settings)

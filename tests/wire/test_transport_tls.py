@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from manyfest.errors import Error, InputError, Unreachable
-from manyfest.stores.registry.transport import HTTPTransport, Request
+from manyfest.stores.registry.transport import Cut, HTTPTransport, Request
 from manyfest.testing.script import Answer, Certificate, ScriptedRegistry, make_certificate
 
 Connect = Callable[..., HTTPTransport]
@@ -211,6 +213,37 @@ def test_loopback_falls_to_tls_and_remembers(
         transport = connect()
         assert [ask(transport, registry) for _ in range(3)] == [b"hello"] * 3
         assert registry.connections == 2
+
+
+def test_a_plain_server_that_hung_up_is_asked_for_tls_once_and_briefly(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the end of a line, we for a handshake: not for the whole timeout, and not at every attempt."""
+    monkeypatch.setattr("manyfest.stores.registry.transport.GUESS_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greetings: list[bytes] = []
+
+        def serve() -> None:
+            kept = []
+            while len(greetings) < 3:
+                peer, _ = listener.accept()
+                greetings.append(peer.recv(3))
+                if greetings[-1] == b"GET":
+                    peer.close()
+                else:
+                    kept.append(peer)  # silent until the end
+            for peer in kept:
+                peer.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        transport = connect()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/v2/"
+        for _ in range(2):
+            with pytest.raises(Cut):
+                transport.send(Request("GET", url))
+        thread.join(10)
+        assert [greeting[:1] for greeting in greetings] == [b"G", b"\x16", b"G"]
 
 
 @pytest.mark.parametrize("raw", [GO, NGINX, b"\x15\x03\x01\x00\x02\x02\x46"])

@@ -27,8 +27,12 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 ISSUES = "https://github.com/manyfest/manyfest/issues"
 
-_VALUED = ("--config",)
-_SWITCHES = ("--json", "-q", "--quiet", "-v", "--verbose", "--insecure", "-h", "--help", "--version", "-V")
+# manifest-tool has its options of this kind only here, before the command.
+_VALUED = ("--config", "--username", "--password", "--docker-cfg")
+_SWITCHES = (
+    *("--json", "-q", "--quiet", "-v", "--verbose", "--insecure", "-h", "--help", "--version", "-V"),
+    *("--debug", "--plain-http"),
+)
 
 
 def entry() -> NoReturn:
@@ -102,7 +106,7 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     except HelpRequested:
         console.print(parser.format_help().rstrip("\n"))
         return 0
-    console.json, console.quiet, console.verbose = args.json, args.quiet, args.verbose
+    console.json, console.quiet, console.verbose = args.json, args.quiet, args.verbose or args.debug
     code = module.run(args, console)
     return code
 
@@ -116,7 +120,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             if at + 1 == len(argv):
                 raise InputError(f"manyfest: {word} wants a value")
             at += 1
-        elif word not in _SWITCHES and not word.startswith(tuple(f"{name}=" for name in _VALUED)):
+        elif word.partition("=")[0] not in (*_SWITCHES, *_VALUED):
             raise InputError(f"manyfest: unknown option {word} before a command", hint="manyfest --help")
         at += 1
     return list(argv[:at]), list(argv[at:])

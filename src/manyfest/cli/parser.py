@@ -13,14 +13,29 @@ from manyfest.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
     from typing import Any, NoReturn
 
-__all__ = ["CommandParser", "HelpRequested", "UsageError", "add_global_options", "build"]
+__all__ = ["TOOL_OPTIONS", "CommandParser", "HelpRequested", "UsageError", "add_global_options", "build"]
 
 WIDTH = 100
 _COLUMN = 30
+_TRUE = ("true", "t", "1")
+_FALSE = ("false", "f", "0")
+
+
+TOOL_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--username", {"metavar": "NAME", "default": "", "help": "as manifest-tool takes it"}),
+    (
+        "--password",
+        {"metavar": "TEXT", "default": "", "help": "as manifest-tool takes it; others can see it"},
+    ),
+    ("--docker-cfg", {"metavar": "DIR", "default": "", "help": "as manifest-tool takes it: Docker's folder"}),
+    ("--plain-http", {"action": "store_true", "help": "as manifest-tool takes it: same as --insecure"}),
+    ("--debug", {"action": "store_true", "help": "as manifest-tool takes it: same as --verbose"}),
+)
+"""manifest-tool's options of every command, which stand before it there."""
 
 
 class UsageError(InputError):
@@ -57,6 +72,11 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this; it would print and exit."""
+        head, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            # The value of a mistyped --password is nobody's business.
+            shown = (word.partition("=")[0] if word.startswith("-") else word for word in words.split())
+            message = f"{head}{unknown}{' '.join(shown)}"
         raise _Wrong(message)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
@@ -65,10 +85,27 @@ class CommandParser(argparse.ArgumentParser):
         Raises :class:`UsageError` or :class:`HelpRequested`.
         """
         try:
-            return self.parse_intermixed_args(list(argv))
+            return self.parse_intermixed_args(list(self._spelled(argv)))
         except _Wrong as wrong:
             hint = f"{self.format_usage().strip()} ({self.prog} --help)"
             raise UsageError(f"{self.prog}: {wrong}", hint=hint) from None
+
+    def _spelled(self, argv: Sequence[str]) -> Iterator[str]:
+        """``--amend=true``, as docker and manifest-tool allow for a switch, as ``--amend``; ``=false`` as nothing."""
+        words = iter(argv)
+        for word in words:
+            if word == "--":
+                yield word
+                yield from words
+                return
+            flag, equals, value = word.partition("=")
+            action = self._option_string_actions.get(flag) if equals else None
+            if action is None or action.nargs != 0:
+                yield word
+            elif value.lower() in _TRUE:
+                yield flag
+            elif value.lower() not in _FALSE:
+                raise _Wrong(f"{flag}: expected true or false, got {value!r}")
 
     def format_usage(self) -> str:
         """One line: the program, ``[OPTIONS]`` and the names it wants."""
@@ -121,6 +158,10 @@ def add_global_options(parser: CommandParser) -> None:
     )
     option("--config", metavar="FILE", default="", help="read this configuration file")
     option("-h", "--help", action=_Help, nargs=0, help="show this help")
+    # As manifest-tool takes them, for its scripts; the help of push shows them.
+    for flag, how in TOOL_OPTIONS:
+        if flag not in parser._option_string_actions:
+            option(flag, **{**how, "help": argparse.SUPPRESS})
 
 
 def _sentence(summary: str) -> str:

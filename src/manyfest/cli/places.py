@@ -22,10 +22,11 @@ _EARLY = 8
 class Places:
     """Opens sources and stores by their text; a context manager that closes all of them."""
 
-    def __init__(self, args: argparse.Namespace, console: Console, **settings: Any) -> None:
-        self._options: dict[str, Any] = {"insecure": args.insecure, "on_warning": console.warn, **settings}
+    def __init__(self, args: argparse.Namespace, console: Console) -> None:
+        self._options: dict[str, Any] = {"insecure": args.insecure, "on_warning": console.warn}
         if args.config:
             self._options["config"] = args.config
+        self._options.update(_tool_options(args, console))
         self._session: Session | None = None
         self._sources: dict[str, Source] = {}
         self._stores: dict[str, Store] = {}
@@ -82,6 +83,23 @@ class Places:
             place.close()
         if self._session is not None:
             self._session.close()
+
+
+def _tool_options(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """What manifest-tool's own options say; the short forms that skip argparse have none of them."""
+    given: dict[str, Any] = {}
+    if getattr(args, "plain_http", False):
+        given["insecure"] = True
+    password, cfg = getattr(args, "password", ""), getattr(args, "docker_cfg", "")
+    if password:
+        console.warn("a password in the arguments is visible to every user; use manyfest login")
+        given.update(username=args.username, password=password)
+    if cfg:
+        import os
+
+        # manifest-tool takes the directory or the file in it.
+        given["docker_config"] = (os.path.dirname(cfg) or ".") if os.path.isfile(cfg) else cfg
+    return given
 
 
 def with_tag(text: str) -> str:

@@ -45,11 +45,13 @@ def publish_and_tell(
 
 
 def tell_warnings(published: Published, console: Console) -> None:
-    """Names that moved since create, and entries that were left out."""
+    """Names that moved since create, and entries that were replaced or left out."""
     for item in published.moved:
         console.warn(
             f"{item.entry.image} has moved: it was {item.entry.digest}, now it is {item.document.digest}"
         )
+    for platform, older, newer in published.replaced:
+        console.warn(f"{newer.image} replaces {older.image} for {platform}")
     for entry in published.missing:
         console.warn(f"{entry.image} is not there and was left out")
 
@@ -86,6 +88,10 @@ def _to_json(spec: Spec, published: Published, options: Options, transfer: Trans
         "moved": [
             {"image": item.entry.image, "was": item.entry.digest, "now": str(item.document.digest)}
             for item in published.moved
+        ],
+        "replaced": [
+            {"platform": str(platform), "image": older.image, "by": newer.image}
+            for platform, older, newer in published.replaced
         ],
         "transfer": transfer.to_json(),
     }

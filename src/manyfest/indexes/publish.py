@@ -16,7 +16,7 @@ from manyfest.content.document import Document
 from manyfest.errors import NotFound, Refused
 from manyfest.indexes.edit import build, docker_bytes, refuse_duplicates
 from manyfest.indexes.gather import gather, pinned
-from manyfest.indexes.select import platform_of, platforms_of
+from manyfest.indexes.select import images, platform_of, platforms_of
 from manyfest.platforms import normalise
 from manyfest.stores.base import load
 from manyfest.stores.copy import move, plan, present
@@ -75,16 +75,18 @@ class Published(Value):
     """What was (or with ``dry_run`` would be) written.
 
     ``found``: the entries as they resolved. ``missing``: entries left out by ``ignore_missing``. ``copied``: entries
-    whose content came from another place. ``before``: what the tag held, if anything.
+    whose content came from another place. ``before``: what the tag held, if anything. ``replaced``: platforms of
+    entries that a later one stands for (``replaces`` in the spec), with both.
     """
 
-    __slots__ = ("before", "copied", "document", "found", "missing", "names")
+    __slots__ = ("before", "copied", "document", "found", "missing", "names", "replaced")
     before: Document | None
     copied: tuple[Found, ...]
     document: Document
     found: tuple[Found, ...]
     missing: tuple[Entry, ...]
     names: tuple[str, ...]
+    replaced: tuple[tuple[Platform, Entry, Entry], ...]
 
     def __init__(
         self,
@@ -95,8 +97,17 @@ class Published(Value):
         missing: tuple[Entry, ...] = (),
         copied: tuple[Found, ...] = (),
         before: Document | None = None,
+        replaced: tuple[tuple[Platform, Entry, Entry], ...] = (),
     ) -> None:
-        self._set(document=document, names=names, found=found, missing=missing, copied=copied, before=before)
+        self._set(
+            document=document,
+            names=names,
+            found=found,
+            missing=missing,
+            copied=copied,
+            before=before,
+            replaced=replaced,
+        )
 
     @property
     def moved(self) -> tuple[Found, ...]:
@@ -126,9 +137,10 @@ def publish(
     opener = pinned(open_source, spec.entries) if options.locked else open_source
     missing: list[Entry] = []
     found, before = _read(spec, target, name, opener, options, pool, missing)
-    if not found:
-        raise Refused(f"{spec.image}: no image to publish", hint="every entry was missing")
     # 2. The gates.
+    found, replaced = _with_replaced(found)
+    if not found:
+        raise Refused(f"{spec.image}: no image to publish", hint="every entry was missing or holds none")
     entries = _unique(descriptor for item in found for descriptor in item.descriptors)
     refuse_duplicates(entries)
     _refuse_missing(spec, entries, options)
@@ -139,7 +151,13 @@ def publish(
     names = (name, *(tag for tag in spec.tags if tag != name))
     foreign = tuple(item for item in found if item.source.place != target.place)
     result = Published(
-        document, names, found=tuple(found), missing=tuple(missing), copied=foreign, before=before
+        document,
+        names,
+        found=tuple(found),
+        missing=tuple(missing),
+        copied=foreign,
+        before=before,
+        replaced=replaced,
     )
     if options.dry_run:
         return result
@@ -242,6 +260,41 @@ def _document(
         named = [(item.entry.image, descriptor) for item in found for descriptor in item.descriptors]
         return docker_bytes(named)
     return build(entries, type=options.type or spec.type, annotations=dict(spec.annotations))
+
+
+def _with_replaced(
+    found: Sequence[Found],
+) -> tuple[list[Found], tuple[tuple[Platform, Entry, Entry], ...]]:
+    """Entries that a later one replaces taken out, with what attests them; and which those were.
+
+    The later one stands where an entry stood of which nothing is left, else at its own place.
+    """
+    kept: list[Found] = []
+    replaced: list[tuple[Platform, Entry, Entry]] = []
+    for newer in found:
+        empty = None
+        for at, older in enumerate(kept) if newer.entry.replaces else ():
+            gone = _replaced_by(newer, older)
+            digests = {str(d.digest) for d in gone}
+            rest = tuple(d for d in older.descriptors if d not in gone and d.attests not in digests)
+            kept[at] = older.replace(descriptors=rest)
+            empty = at if gone and not rest and empty is None else empty
+            replaced += [(d.platform, older.entry, newer.entry) for d in gone if d.platform is not None]
+        kept.append(newer)
+        if empty is not None:
+            kept[empty] = kept.pop()
+    return [item for item in kept if item.descriptors], tuple(replaced)
+
+
+def _replaced_by(newer: Found, older: Found) -> list[Descriptor]:
+    """Images of the older entry for platforms that the newer one has another image for."""
+    platforms = {normalise(platform) for platform in platforms_of(newer.descriptors)}
+    same = {d.digest for d in newer.descriptors}
+    return [
+        d
+        for d in images(older.descriptors)
+        if d.platform is not None and normalise(d.platform) in platforms and d.digest not in same
+    ]
 
 
 def _unique(entries: Iterable[Descriptor]) -> list[Descriptor]:

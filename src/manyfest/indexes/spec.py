@@ -15,6 +15,7 @@ are; the keys marked + are ours::
                                     may also be text: linux/arm/v7; osversion and osfeatures are read too
         digest: sha256:…          + what the image was when it was added
         annotations: {k: v}       + on the entry
+        replaces: true            + it takes the place of entries before it that are for the same platform
 
 Reading text is not this module's work (YAML lives in :mod:`manyfest.drafts`); it takes parsed mappings and says which
 key is wrong. ``Spec.from_mapping(spec.to_mapping()) == spec`` for every spec.
@@ -41,7 +42,7 @@ TYPES = ("", "oci", "docker")
 # Keys of a project's manyfest.yaml that say how to build; a list spec may carry them along.
 _PROJECT_KEYS = frozenset({"platforms", "compile", "build", "nodes", "smoke"})
 _SPEC_KEYS = frozenset({"image", "tags", "annotations", "type", "expect", "manifests"}) | _PROJECT_KEYS
-_ENTRY_KEYS = frozenset({"image", "platform", "digest", "annotations"})
+_ENTRY_KEYS = frozenset({"image", "platform", "digest", "annotations", "replaces"})
 _PLATFORM_KEYS = {
     "os": "os",
     "architecture": "architecture",
@@ -132,13 +133,17 @@ class Override(Value):
 
 
 class Entry(Value):
-    """One source of a list: an image, or an index whose entries are all taken."""
+    """One source of a list: an image, or an index whose entries are all taken.
 
-    __slots__ = ("annotations", "digest", "image", "override")
+    With ``replaces`` it takes the place of earlier entries for the same platform, where two would be refused.
+    """
+
+    __slots__ = ("annotations", "digest", "image", "override", "replaces")
     image: str
     override: Override
     digest: str
     annotations: tuple[tuple[str, str], ...]
+    replaces: bool
 
     def __init__(
         self,
@@ -146,8 +151,16 @@ class Entry(Value):
         override: Override | None = None,
         digest: str = "",
         annotations: tuple[tuple[str, str], ...] = (),
+        *,
+        replaces: bool = False,
     ) -> None:
-        self._set(image=image, override=override or Override(), digest=digest, annotations=annotations)
+        self._set(
+            image=image,
+            override=override or Override(),
+            digest=digest,
+            annotations=annotations,
+            replaces=replaces,
+        )
 
 
 class Spec(Value):
@@ -272,6 +285,7 @@ def _entry(value: object, where: str) -> Entry:
         _override(fields.get("platform"), f"{where}.platform"),
         digest,
         _annotations(fields.get("annotations"), f"{where}.annotations"),
+        replaces=_yes(fields.get("replaces"), f"{where}.replaces"),
     )
 
 
@@ -319,6 +333,7 @@ def _entry_to_mapping(entry: Entry) -> dict[str, Any]:
         "platform": {key: value for key, value in platform.items() if value is not None},
         "digest": entry.digest,
         "annotations": dict(entry.annotations),
+        "replaces": entry.replaces,
     }
     return {key: value for key, value in fields.items() if value}
 
@@ -341,6 +356,12 @@ def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise InvalidSpec(f"{where} must be text, got {_kind(value)} {value!r}", hint="put it in quotes")
     return value
+
+
+def _yes(value: object, where: str) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise InvalidSpec(f"{where} must be true or false, got {_kind(value)}")
+    return bool(value)
 
 
 def _texts(value: object, where: str) -> tuple[str, ...]:

@@ -44,9 +44,14 @@ _SHOWN = 20
 class Entries:
     """The entries of one ``index.json``, in order. Immutable: edits give new ones."""
 
-    def __init__(self, fields: dict[str, Any], place: str) -> None:
+    def __init__(self, fields: dict[str, Any], place: str, known: tuple[Descriptor, ...] = ()) -> None:
+        """``known`` are the descriptors of the entries where an edit has them already."""
         self._fields = fields
         self._place = place
+        self._shown: tuple[str, ...] | None = None
+        if known:
+            self.descriptors = known
+            return
         manifests = fields.get("manifests")
         if not isinstance(manifests, list):
             raise InvalidDocument(f"{place}: index.json must have a list of manifests, got {manifests!r:.80}")
@@ -54,7 +59,12 @@ class Entries:
             self.descriptors = tuple(Descriptor.from_json(entry) for entry in manifests)
         except (InvalidDocument, InvalidDigest) as error:
             raise InvalidDocument(f"{place}: index.json: {error}") from error
-        self._names = _names(self.descriptors)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        if self._shown is None:
+            self._shown = _names(self.descriptors)
+        return self._shown
 
     @classmethod
     def parse(cls, raw: bytes, place: str) -> Entries:
@@ -171,15 +181,21 @@ class Entries:
     def _replace(self, unwanted: Callable[[Descriptor], bool], new: dict[str, Any] | None) -> Entries:
         """Entries in their order; ``new`` stands where the first unwanted one stood, else at the end."""
         entries: list[dict[str, Any]] = []
+        kept: list[Descriptor] = []
+
+        def add(descriptor: Descriptor, entry: dict[str, Any]) -> None:
+            kept.append(descriptor)
+            entries.append(entry)
+
         for descriptor, entry in zip(self.descriptors, self._fields["manifests"], strict=True):
             if not unwanted(descriptor):
-                entries.append(entry)
+                add(descriptor, entry)
             elif new is not None:
-                entries.append(new)
+                add(Descriptor.from_json(new), new)
                 new = None
         if new is not None:
-            entries.append(new)
-        return Entries({**self._fields, "manifests": entries}, self._place)
+            add(Descriptor.from_json(new), new)
+        return Entries({**self._fields, "manifests": entries}, self._place, tuple(kept))
 
     def __iter__(self) -> Iterator[Descriptor]:
         return iter(self.descriptors)

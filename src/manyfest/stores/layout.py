@@ -219,7 +219,7 @@ class Layout(LayoutReader, Store, CanDelete):
             fd = open_regular(os.path.join(self.path, INDEX))
         try:
             now = os.fstat(fd)
-            key = (now.st_ino, now.st_mtime_ns, now.st_size)
+            key = _key(now)
             cached = self._cached
             if cached is not None and cached[0] == key:
                 return cached[1]
@@ -318,6 +318,8 @@ class Layout(LayoutReader, Store, CanDelete):
             with Part(self.path, durable=self._durable) as part:
                 part.write(after.to_bytes())
                 part.commit(os.path.join(self.path, INDEX))
+            # Under the lock: this is the file just written, and it need not be read for the next edit.
+            self._cached = (_key(os.stat(os.path.join(self.path, INDEX))), after)
             if self._durable:
                 sync_directory(self.path)
 
@@ -412,6 +414,11 @@ def entry_of(document: Document) -> Descriptor:
     elif view.subject is not None and not document.is_index:
         fields["artifactType"] = document.manifest.config.media_type
     return Descriptor.from_json(fields)
+
+
+def _key(found: os.stat_result) -> tuple[int, int, int]:
+    """What tells one ``index.json`` from the next; each is a file of its own."""
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _as_digest(name: str) -> Digest | None:

@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["make_attestation", "make_image", "make_index", "random_bytes"]
 
+_PIECE = 64 * 1024 * 1024
 _IN_TOTO = "application/vnd.in-toto+json"
 
 
 def random_bytes(size: int, seed: object = 0) -> bytes:
     """``size`` bytes that do not compress and depend on ``seed`` only."""
-    return random.Random(str(seed)).randbytes(size)
+    source = random.Random(str(seed))
+    # In pieces: randbytes makes one integer of what it is asked for, which ends at 2**31 bits. Whole words, so that
+    # the pieces are the same bytes.
+    return b"".join(source.randbytes(min(_PIECE, size - at)) for at in range(0, size, _PIECE))
 
 
 def make_image(

@@ -130,11 +130,17 @@ def _seen(entries: Sequence[Entry], places: Places) -> tuple[Entry, ...]:
 
 
 def _amended(known: Spec, given: Spec, seen: Sequence[Entry]) -> Spec:
-    """The known draft with these entries added or refreshed; what annotate said about them stays."""
+    """The known draft with these entries added or refreshed; what annotate said about them stays.
+
+    One that is new replaces what is there for the same platform. That is decided by push, when all of them have been
+    annotated: docker would send both, and engines go on taking the old one.
+    """
     spec = known
     for entry in seen:
         old = spec.entry(entry.image)
-        spec = spec.with_entry(entry if old is None else old.replace(digest=entry.digest))
+        spec = spec.with_entry(
+            entry.replace(replaces=True) if old is None else old.replace(digest=entry.digest)
+        )
     return spec.replace(
         tags=tuple(dict.fromkeys((*known.tags, *given.tags))),
         annotations=tuple({**dict(known.annotations), **dict(given.annotations)}.items()),

@@ -9,7 +9,6 @@ from manyfest.errors import InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
@@ -64,11 +63,10 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--annotations", metavar="K=V,K=V", action="append", help="from-args: annotations on the index"
     )
-    for flag in ("--username", "--password", "--docker-cfg"):
-        parser.add_argument(flag, metavar="TEXT", help="as manifest-tool takes it")
-    parser.add_argument(
-        "--plain-http", action="store_true", help="as manifest-tool takes it: same as --insecure"
-    )
+    from manyfest.cli.parser import TOOL_OPTIONS
+
+    for flag, how in TOOL_OPTIONS:
+        parser.add_argument(flag, **how)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -89,8 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         locked=args.locked,
         type=args.type,
     )
-    args.insecure = args.insecure or args.plain_http
-    with Places(args, console, **_settings(args, console)) as places:
+    with Places(args, console) as places:
         code = publish_and_tell(spec, places, console, options, length=_is_tool_form(args))
     if args.purge and args.words and not args.dry_run and not _is_tool_form(args):
         from manyfest import drafts
@@ -142,17 +139,3 @@ def _from_args(args: argparse.Namespace) -> Spec:
         tags=tuple(split(args.tags)),
         annotations=tuple(pairs(split(args.annotations)).items()),
     )
-
-
-def _settings(args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    import os
-
-    given: dict[str, Any] = {}
-    if args.password:
-        console.warn("a password in the arguments is visible to every user; use manyfest login")
-        given.update(username=args.username or "", password=args.password)
-    if args.docker_cfg:
-        # manifest-tool takes the directory or the file in it.
-        is_file = os.path.isfile(args.docker_cfg)
-        given["docker_config"] = os.path.dirname(args.docker_cfg) or "." if is_file else args.docker_cfg
-    return given

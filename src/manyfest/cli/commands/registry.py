@@ -68,11 +68,13 @@ def _serve(args: argparse.Namespace, console: Console, root: str) -> int:
     tls = (args.tls_cert, args.tls_key) if args.tls_cert else None
     app = RegistryApp(root, read_only=args.read_only, users=users)
     server = Server(app, args.host, args.port, tls)
-    server.start()
-    console.result({"url": server.url, "host": server.host, "root": root}, server.url)
-    console.out.flush()
-    console.say(f"serving {root} at {server.host}; Ctrl-C ends it")
-    server.serve_forever()
+
+    def tell() -> None:
+        console.result({"url": server.url, "host": server.host, "root": root}, server.url)
+        console.out.flush()
+        console.say(f"serving {root} at {server.host}; Ctrl-C ends it")
+
+    server.serve_forever(ready=tell)
     console.say("stopped")
     return 0
 

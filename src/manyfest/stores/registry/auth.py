@@ -127,7 +127,7 @@ class Authenticator:
         wanted = join((*scopes, *_scopes_in(challenge)))
         way = _way(challenge, url, party)
         if rejected is not None and challenge.parameters.get("error") != "insufficient_scope":
-            self._forget(rejected)
+            self._forget((way.realm, way.service, self._credentials(party, wanted)), rejected)
         value = self._value(way, party, wanted)
         if value is None or value == rejected:
             return None
@@ -166,12 +166,18 @@ class Authenticator:
             return f"Bearer {_checked(credentials.registry_token, credentials.source)}"
         return f"Bearer {self._token(way, party, credentials, scopes).text}"
 
-    def _forget(self, value: str) -> None:
-        """Drop a token that the registry no longer takes."""
+    def _forget(self, key: tuple[str, str, Credentials], value: str) -> None:
+        """Drop a token that the registry no longer takes, and all it came with.
+
+        Whatever ended one of them (a new signing key, a changed password) ended the others, and a request is answered
+        only once: to try the next old one would be to fail. Who finds that somebody else was first drops nothing, for
+        what is there by then is new.
+        """
         text = value.removeprefix("Bearer ")
         with self._lock:
-            for tokens in self._tokens.values():
-                tokens[:] = [token for token in tokens if token.text != text]
+            known = self._tokens.get(key, [])
+            if any(token.text == text for token in known):
+                known.clear()
 
     def _token(self, way: _Way, party: Party, credentials: Credentials, scopes: tuple[Scope, ...]) -> _Token:
         key = (way.realm, way.service, credentials)

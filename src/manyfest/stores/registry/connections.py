@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from manyfest.stores.registry.hosts import HostPolicy
     from manyfest.stores.registry.proxies import Proxy
 
-__all__ = ["Address", "Pool", "Refused"]
+__all__ = ["Address", "Pool", "Refused", "Silent"]
 
 MAX_IDLE = 32
 """Idle connections kept for one address; what comes back beyond is closed."""
@@ -38,6 +38,10 @@ MAX_WARM = 16
 
 class Refused(Unreachable):
     """Nothing listens at that address and port."""
+
+
+class Silent(Unreachable):
+    """The connection is there, and no handshake comes."""
 
 
 class Address(Value):
@@ -80,9 +84,12 @@ class Pool:
         """The proxy on the way to ``address``."""
         return self._proxies.find(address.scheme, address.host, address.port)
 
-    def take(self, address: Address) -> Connection:
-        """A connection for one request: an idle one, one that is just being opened, or a new one."""
-        return self._idle_one(address) or self._arriving(address) or self.open(address)
+    def take(self, address: Address, timeout_s: float | None = None) -> Connection:
+        """A connection for one request: an idle one, one that is just being opened, or a new one.
+
+        ``timeout_s`` is the patience with a new one, where it is to be less than usual.
+        """
+        return self._idle_one(address) or self._arriving(address) or self.open(address, timeout_s)
 
     def _idle_one(self, address: Address) -> Connection | None:
         while True:
@@ -161,14 +168,15 @@ class Pool:
 
     # Opening
 
-    def open(self, address: Address) -> Connection:
+    def open(self, address: Address, timeout_s: float | None = None) -> Connection:
         """A new connection. Raises :class:`~manyfest.errors.Unreachable` and its kin."""
+        patience_s = self._timeout_s if timeout_s is None else timeout_s
         proxy = self.proxy(address)
         if proxy is None:
-            dial = _Dial(address.host, address.port, str(address), self._timeout_s)
+            dial = _Dial(address.host, address.port, str(address), patience_s)
         else:
             named = f"proxy {proxy.name} ({proxy.variable})"
-            dial = _Dial(proxy.host, proxy.port, named, self._timeout_s)
+            dial = _Dial(proxy.host, proxy.port, named, patience_s)
         try:
             if address.scheme == "https":
                 # Importing ssl and loading certificates take about as long as the way to the registry and back.
@@ -178,20 +186,18 @@ class Pool:
             if address.scheme == "http":
                 return Connection(sock, str(address), tls=False)
             if proxy is not None:
-                _tunnel(sock, address, proxy, self._timeout_s)
-            return Connection(self._wrap(sock, address), str(address), tls=True)
+                _tunnel(sock, address, proxy, patience_s)
+            return Connection(self._wrap(sock, address, patience_s), str(address), tls=True)
         except BaseException:
             dial.close()
             raise
 
-    def _wrap(self, sock: socket.socket, address: Address) -> ssl.SSLSocket:
+    def _wrap(self, sock: socket.socket, address: Address, timeout_s: float) -> ssl.SSLSocket:
         context = self._context(address)
         try:
             return context.wrap_socket(sock, server_hostname=_encoded(address.host))
         except TimeoutError as error:
-            raise Unreachable(
-                f"{address}: no TLS handshake within {self._timeout_s:g} s", hint=SILENT
-            ) from error
+            raise Silent(f"{address}: no TLS handshake within {timeout_s:g} s", hint=SILENT) from error
         except OSError as error:
             from manyfest.stores.registry.tls import tls_error
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from manyfest.errors import InputError, Unreachable
-from manyfest.stores.registry.connections import Address, Pool, Refused, default_port
+from manyfest.stores.registry.connections import Address, Pool, Refused, Silent, default_port
 from manyfest.stores.registry.http1 import Body, Cut, SpeaksTLS
 from manyfest.stores.registry.proxies import join_authority, split_authority
 from manyfest.values import Value
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from manyfest.stores.registry.http1 import Connection, Head
 
 USER_AGENT = "manyfest"
+
+GUESS_S = 2.0
+"""Seconds that a server has for a TLS handshake which nothing but a cut connection suggested."""
 
 __all__ = ["Cut", "HTTPTransport", "Headers", "Request", "Response", "Transport"]
 
@@ -174,6 +177,7 @@ class HTTPTransport(Transport):
         self._hosts = hosts
         self._timeout_s = hosts.settings.timeout_s if timeout_s is None else timeout_s
         self._pool = Pool(hosts.reach, self._timeout_s)
+        self._guessed: set[str] = set()
 
     def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
@@ -213,19 +217,28 @@ class HTTPTransport(Transport):
         except Unreachable as problem:
             if not _is_wrong_scheme(problem, url):
                 raise
+            # A server that hung up without a word may want TLS, or be in trouble. It is asked once, and briefly: one
+            # that speaks plain HTTP waits in silence for the end of a line.
+            guess = isinstance(problem, Cut)
+            if guess and (first == "https" or url.authority in self._guessed):
+                raise
             try:
-                response, first = self._send(request, url, second), second
+                response = self._send(request, url, second, GUESS_S if guess else None)
             except Unreachable as other:
+                if guess:
+                    self._guessed.add(url.authority)
                 # Neither worked: the error of a server that spoke says more than that of a guess.
-                raise (problem if _is_wrong_scheme(other, url) else other) from None
+                wrong = _is_wrong_scheme(other, url) or isinstance(other, Silent)
+                raise (problem if wrong else other) from None
+            first = second
         self._hosts.remember(url.authority, first)
         return response
 
-    def _send(self, request: Request, url: Target, scheme: str) -> Response:
+    def _send(self, request: Request, url: Target, scheme: str, handshake_s: float | None = None) -> Response:
         address = url.address(scheme)
         head = self._head(request, url, address)
         while True:
-            connection = self._pool.take(address)
+            connection = self._pool.take(address, handshake_s)
             reused = connection.uses > 0
             try:
                 return self._converse(connection, request, head, address, url)
