@@ -35,6 +35,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("Select", (("resolve", "print the pinned name@digest that an engine would pick"),)),
     ("Build", (("lint", "find what in a project's files works on one architecture only"),)),
+    ("Prove", (("verify", "tell whether an image is what it says, and would start"),)),
     ("Serve", (("registry", "run a small registry on a folder"),)),
     ("Start", (("demo", "the whole way on this machine, nothing else running"),)),
     (

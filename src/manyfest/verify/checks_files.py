@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of every file of an image: its machine, its loader and libraries, its page size, its permissions.
+
+How bad a finding is depends on who would meet it: what the image starts is an error, a tool along PATH that cannot
+run a warning, anything else a note. Code for a wrong machine along PATH is always an error: nobody puts it there on
+purpose.
+"""
+
+from __future__ import annotations
+
+from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
+from manyfest.verify.foreign import Fit, is_program_folder, purpose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from manyfest.verify.entry import Start
+    from manyfest.verify.facts import Facts
+    from manyfest.verify.programs import Programs
+    from manyfest.verify.tree import Node
+
+__all__ = ["check_files"]
+
+_KB16, _KB64 = 0x4000, 0x10000
+# The largest pages that kernels for this architecture are commonly built with, and what distributions build for.
+_PAGES = {
+    "arm64": (_KB16, _KB64),
+    "ppc64le": (_KB64, _KB64),
+    "loong64": (_KB16, _KB64),
+    "mips64le": (_KB16, _KB16),
+}
+_PROGRAMS = ("static", "static-pie", "dynamic")
+_LEVEL_WORDS = ("hwcaps", "haswell", "x86-64-v", "x86_64_v", "avx", "sse4", "neon", "vfp", "v7l", "simd")
+
+
+def check_files(
+    programs: Programs, start: Start, layers: Sequence[str], findings: Findings, *, complete: bool = True
+) -> dict[str, int]:
+    """Look at every file; add to ``findings``. ``layers`` are digests by position; where they are not ``complete``
+    nothing is said to be missing. Returns counts for the report."""
+    checker = _Checker(programs, start, layers, findings)
+    checker.complete = complete
+    for path, node in programs.tree.files():
+        checker.counts["files"] += 1
+        facts = node.entry.facts
+        if facts is not None:
+            checker.file(path, node, facts)
+    checker.finish()
+    return checker.counts
+
+
+class _Checker:
+    def __init__(self, programs: Programs, start: Start, layers: Sequence[str], findings: Findings) -> None:
+        self.programs = programs
+        self.findings = findings
+        self.layers = layers
+        self.complete = True
+        self.platform = str(programs.platform)
+        self.blamed = {(problem.check, problem.path) for problem in start.problems}
+        self.counts = {"files": 0, "programs": 0, "libraries": 0}
+        self.foreign: dict[tuple[str, str], list[str]] = {}
+        self.pages: dict[tuple[int, bool], list[str]] = {}
+
+    def file(self, path: str, node: Node, facts: Facts) -> None:
+        """One file that is some kind of program."""
+        if facts.kind == "elf":
+            self._elf(path, node, facts)
+        elif facts.kind == "script":
+            self._script(path, node, facts)
+        elif facts.kind == "pe" and self.programs.platform.os == "windows":
+            self._windows(path, node, facts)
+        elif facts.kind in ("pe", "macho") and self.programs.fit.of(facts) == Fit.FOREIGN:
+            self._count_foreign(path, facts, purpose(path, facts, is_program=False))
+
+    def _elf(self, path: str, node: Node, facts: Facts) -> None:
+        is_program = facts.linking in _PROGRAMS
+        self.counts["programs" if is_program else "libraries"] += 1
+        started_from = is_program and is_program_folder(path, self.programs.search)
+        if facts.problem:
+            self._add("MF207", path, node, f"/{path} is damaged: {facts.problem}", WARNING)
+            return
+        fit = self.programs.fit.of(facts)
+        if fit == Fit.FOREIGN:
+            self._foreign(path, node, facts, started_from=started_from and node.is_executable)
+        elif fit in (Fit.ARM_LEVEL, Fit.X86_LEVEL):
+            self._level(path, node, facts, fit, is_program=is_program)
+        elif fit == Fit.NATIVE:
+            self._pages(path, facts, started_from=started_from)
+            if is_program and self.complete:
+                self._native(path, node, started_from=started_from)
+
+    def _foreign(self, path: str, node: Node, facts: Facts, *, started_from: bool) -> None:
+        is_module = _is_module(path, facts)
+        reason = purpose(path, facts, is_program=started_from)
+        if is_module and "architecture" in reason and not self._has_sibling(path):
+            reason = ""
+        if reason:
+            self._count_foreign(path, facts, reason)
+            return
+        is_for = ", ".join(map(str, facts.platforms))
+        message = f"/{path} is for {is_for}, and the image for {self.platform}"
+        if is_module:
+            self._add(
+                "MF208", path, node, message, ERROR, "install it for the image's platform, not the builder's"
+            )
+            return
+        severity = ERROR if facts.linking in _PROGRAMS and node.is_executable else WARNING
+        hint = "compile or download it for the image's platform, or allow it if it is meant to be there"
+        self._add("MF201", path, node, message, severity, hint)
+
+    def _has_sibling(self, path: str) -> bool:
+        """Does the module lie beside others, for other machines, of which the right one is chosen at run time?"""
+        folder, _, name = path.rpartition("/")
+        if name.endswith(".node"):
+            return True
+        stem = name.partition(".")[0]
+        for other in self.programs.tree.names(f"/{folder}"):
+            node = self.programs.tree.find(f"/{folder}/{other}").file
+            theirs = node.entry.facts if node is not None else None
+            if other != name and other.partition(".")[0] == stem and theirs is not None:
+                return self.programs.fit.of(theirs) == Fit.NATIVE
+        return False
+
+    def _count_foreign(self, path: str, facts: Facts, reason: str) -> None:
+        is_for = str(facts.platform) if facts.platform is not None else facts.machine
+        self.foreign.setdefault((is_for, reason), []).append(path)
+
+    def _level(self, path: str, node: Node, facts: Facts, fit: str, *, is_program: bool) -> None:
+        if any(word in path for word in _LEVEL_WORDS) and not is_program:
+            return
+        check = "MF204" if fit == Fit.ARM_LEVEL else "MF205"
+        is_for = ", ".join(map(str, facts.platforms))
+        message = f"/{path} is for {is_for}, and the image for {self.platform}"
+        self._add(check, path, node, message, ERROR if is_program else WARNING)
+
+    def _native(self, path: str, node: Node, *, started_from: bool) -> None:
+        if not node.is_executable:
+            if (
+                started_from
+                and node.entry.facts is not None
+                and f"/{path.rpartition('/')[0]}" in self.programs.search
+            ):
+                message = f"/{path} is a program without execute permission (mode {node.entry.mode:04o})"
+                self._add("MF312", path, node, message, WARNING, "chmod +x")
+            return
+        verdict = self.programs.judge(self.programs.tree.find(f"/{path}"), f"/{path}")
+        for problem in verdict.problems:
+            blamed = problem.path
+            if problem.check in ("MF204", "MF205", "MF207"):
+                continue  # said of the library itself
+            severity = WARNING if started_from else NOTE
+            self._add(problem.check, blamed, node, problem.message, severity, problem.hint)
+
+    def _script(self, path: str, node: Node, facts: Facts) -> None:
+        shebang = facts.shebang
+        if shebang is None or not node.is_executable:
+            return
+        if shebang.crlf:
+            message = (
+                f"the first line of /{path} ends with a carriage return, so its interpreter is not found"
+            )
+            self._add("MF308", path, node, message, WARNING, "save it with Unix line ends")
+            return
+        folder = is_program_folder(path, self.programs.search)
+        if not (shebang.interpreter and folder and self.complete):
+            return
+        if self.programs.tree.find(shebang.interpreter).node is None:
+            message = f"/{path} wants {shebang.interpreter}, which is not in the image"
+            self._add("MF307", path, node, message, NOTE)
+
+    def _windows(self, path: str, node: Node, facts: Facts) -> None:
+        small = path.lower()
+        if small.startswith("files/windows/") or self.programs.fit.of(facts) != Fit.FOREIGN:
+            return
+        is_for = ", ".join(map(str, facts.platforms))
+        message = f"/{path} is for {is_for}, and the image for {self.platform}"
+        self._add("MF201", path, node, message, ERROR if small.endswith(".exe") else WARNING)
+
+    def _pages(self, path: str, facts: Facts, *, started_from: bool) -> None:
+        limits = _PAGES.get(self.programs.fit.platform.architecture)
+        if limits is None or not facts.page_align_min:
+            return
+        for limit in limits:
+            if facts.page_align_min < limit:
+                self.pages.setdefault((limit, started_from), []).append(path)
+                return
+
+    def finish(self) -> None:
+        """What is said once for many files."""
+        for (is_for, reason), paths in sorted(self.foreign.items()):
+            few = ", ".join(f"/{path}" for path in sorted(paths)[:3])
+            many = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            message = f"{len(paths)} for {is_for} ({reason}): {few}{many}"
+            self.findings.add("MF202", message, NOTE, platform=self.platform, path=f"/{min(paths)}")
+        for (limit, started_from), paths in sorted(self.pages.items()):
+            few = ", ".join(f"/{path}" for path in sorted(paths)[:3])
+            many = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            message = f"kernels with pages of {limit // 1024} kB cannot load {few}{many}"
+            hint = f"link with -Wl,-z,max-page-size={limit}"
+            first = _PAGES[self.programs.fit.platform.architecture][0]
+            severity = WARNING if started_from and limit <= first else NOTE
+            path = f"/{min(paths)}"
+            self.findings.add("MF206", message, severity, platform=self.platform, path=path, hint=hint)
+
+    def _add(self, check: str, path: str, node: Node, message: str, severity: str, hint: str = "") -> None:
+        if (check, path) in self.blamed:
+            return
+        self.blamed.add((check, path))
+        layer = self.layers[node.layer] if 0 <= node.layer < len(self.layers) else ""
+        self.findings.add(
+            check, message, severity, platform=self.platform, path=f"/{path}", layer=layer, hint=hint
+        )
+
+
+def _is_module(path: str, facts: Facts) -> bool:
+    """A Python extension or a Node addon?"""
+    if path.endswith(".node"):
+        return True
+    if facts.linking != "shared" or not path.endswith(".so"):
+        return False
+    name = path.rpartition("/")[2]
+    return ".cpython-" in name or ".abi3." in name or "/site-packages/" in path or "/dist-packages/" in path

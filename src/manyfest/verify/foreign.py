@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose machine a file is for: the image's, one its processors run besides, or another; and if that is on purpose.
+
+Real images hold code for other machines: firmware, cross compilers' libraries, test data of Go, prebuilt modules of
+Node for every system, emulators, programs for graphics processors. None of that is a mistake, and most of it says what
+it is by where it lies.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from manyfest.platforms import Only, Platform, names, normalise
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from manyfest.verify.facts import Facts
+
+__all__ = ["PROGRAM_FOLDERS", "Fit", "is_program_folder", "purpose"]
+
+PROGRAM_FOLDERS = frozenset(
+    (
+        "bin",
+        "sbin",
+        "usr/bin",
+        "usr/sbin",
+        "usr/local/bin",
+        "usr/local/sbin",
+        "usr/games",
+        "usr/libexec",
+        "app",
+        "",
+    )
+)
+
+_FIRMWARE = frozenset(
+    [
+        "firmware",
+        "boot",
+        "grub",
+        "efi",
+        "syslinux",
+        "isolinux",
+        "u-boot",
+        "uboot",
+        "seabios",
+        "openbios",
+        "qemu",
+        "ipxe",
+        "vgabios",
+        "coreboot",
+        "memtest",
+        "debug",
+        "modules",
+        "kernel",
+        "kernels",
+        "bpf",
+        "ebpf",
+        "cuda",
+        "rocm",
+        "amdgcn",
+        "ptx",
+        "wine",
+        "wine64",
+        "box64",
+        "box86",
+        "rosetta",
+        "fex",
+        "msys",
+        "mingw",
+    ]
+)
+_TESTS = frozenset(
+    [
+        "test",
+        "tests",
+        "testdata",
+        "test-data",
+        "testing",
+        "fixtures",
+        "__tests__",
+        "__fixtures__",
+        "samples",
+        "sample",
+    ]
+)
+_EMULATORS = ("qemu-", "qemu_", "box64", "box86", "wine", "rosetta", "FEX")
+_SPLIT = re.compile(r"[/_.+\-]+")
+_WORDS = {
+    "amd64": "amd64 x64 x86_64 x8664 x86 64bit win64 linux64",
+    "386": "386 i386 i486 i586 i686 ia32 x86 32bit win32 linux32 lib32",
+    "arm64": "arm64 aarch64 armv8 arm64v8 arm",
+    "arm": "arm armhf armel armv5 armv6 armv7 armv7l armv6l arm32 arm32v7 arm32v6 gnueabi gnueabihf eabi thumb",
+    "ppc64le": "ppc64le ppc64el powerpc64le powerpc ppc64 ppc",
+    "riscv64": "riscv64 riscv rv64 rv32",
+    "mips": "mips mipsel mips64 mips64el",
+}
+
+
+class Fit:
+    """How a file's machine goes with a platform. Remembers: images have few kinds of files."""
+
+    NATIVE, SECOND, ARM_LEVEL, X86_LEVEL, FOREIGN, NONE = "native", "second", "arm", "x86", "foreign", "none"
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = normalise(platform)
+        self._matcher = Only(platform)
+        self._known: dict[tuple[Platform, ...], str] = {}
+
+    def of(self, facts: Facts) -> str:
+        """One of the words above; ``NONE`` for code that no host runs by itself."""
+        if not facts.platforms:
+            return self.NONE
+        known = self._known.get(facts.platforms)
+        if known is None:
+            known = self._known[facts.platforms] = self._judge(facts.platforms)
+        return known
+
+    def _judge(self, platforms: tuple[Platform, ...]) -> str:
+        here = self.platform
+        normal = [normalise(each.replace(os_version="", os_features=())) for each in platforms]
+        same = [each for each in normal if (each.os, each.architecture) == (here.os, here.architecture)]
+        if any(self._matcher.matches(each) for each in same):
+            return self.NATIVE
+        if any(self._matcher.matches(each) for each in normal):
+            return self.SECOND
+        if same and here.architecture == "arm":
+            return self.ARM_LEVEL
+        if same and here.architecture == "amd64":
+            return self.X86_LEVEL
+        return self.NATIVE if same else self.FOREIGN
+
+
+def is_program_folder(path: str, search: tuple[str, ...]) -> bool:
+    """Is the file in a folder that people start programs from?"""
+    folder = path.rpartition("/")[0]
+    return folder in PROGRAM_FOLDERS or f"/{folder}" in search
+
+
+def purpose(path: str, facts: Facts, *, is_program: bool) -> str:
+    """Why a file for another machine is no mistake, in a few words; empty when it may be one."""
+    name = path.rpartition("/")[2]
+    if name.startswith(_EMULATORS):
+        return "an emulator"
+    if facts.kind != "elf":
+        return f"a {facts.kind} file"
+    if facts.linking == "object" or facts.type in ("rel", "core"):
+        return "an object to link, or a kernel module"
+    if is_program:
+        return ""
+    words = _words_of(path)
+    if words & _FIRMWARE or path.startswith(("usr/share/", "usr/src/", "usr/include/")):
+        return "firmware, or data of another program"
+    if words & _TESTS:
+        return "test data"
+    if any(words & _spellings(platform.architecture) for platform in facts.platforms):
+        return "in a folder named after its architecture"
+    return ""
+
+
+def _words_of(path: str) -> frozenset[str]:
+    folder = path.lower()
+    # x86_64 and its like have a separator in them.
+    whole = set(folder.split("/"))
+    words = {word for word in _SPLIT.split(folder) if word}
+    if "x86_64" in folder or "x86-64" in folder:
+        words.add("x86_64")
+    return frozenset(words | whole)
+
+
+@lru_cache(maxsize=64)
+def _spellings(architecture: str) -> frozenset[str]:
+    row = names(Platform("linux", architecture))
+    found = set(_WORDS.get(architecture, architecture).split())
+    found |= {row.uname, row.debian, row.alpine, row.gnu.partition("-")[0], architecture}
+    return frozenset(word for word in found if word)

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over a layer: its tar headers, and of each file only what its facts need.
+
+The archive may be hostile. Nothing is unpacked; names are cleaned and what leads out of the root is left out and said;
+links are kept as text; headers are bounded in number and size and their check sums must be right. A file's content
+flows by: of files that cannot run (told by their first four bytes) nothing is kept at all, of the others the ranges
+that :func:`~manyfest.verify.kinds.wanted` names.
+
+Fields are read as Go's archive/tar reads them, since that is what engines unpack with: what it refuses is refused
+here, and what it reads leniently is read alike, so that nothing can be in the image and not be seen.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from manyfest.errors import InvalidDocument, TooLarge
+from manyfest.verify.facts import Kept
+from manyfest.verify.kinds import HEAD, read_facts, wanted
+from manyfest.verify.layers import (
+    BLOCK,
+    CHARACTER,
+    DIRECTORY,
+    FILE,
+    HARD,
+    OPAQUE,
+    PIPE,
+    SYMLINK,
+    WHITEOUT,
+    Entry,
+    Layer,
+    Oddity,
+    clean_path,
+)
+from manyfest.verify.streams import MAX_UNPACKED, Unpacked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from manyfest.content.descriptor import Descriptor
+    from manyfest.stores.base import Readable
+    from manyfest.verify.facts import Facts
+
+__all__ = ["MAX_ENTRIES", "read_layer", "walk"]
+
+MAX_ENTRIES = 1_000_000
+"""Members of a layer. The largest real ones have some three hundred thousand."""
+
+MAX_PATH = 4096
+"""Bytes of a path, Linux's limit."""
+
+MAX_ODDITIES = 100
+"""Kept of one layer; a hostile one could have a million."""
+
+_MAX_EXTENDED = 1024 * 1024
+_MAX_TEXT = 64 * 1024
+_RECORD = 512
+_KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
+_KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
+_HEADER_ONLY = b"123456"
+_SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf")
+
+# First bytes of what may run: ELF, scripts, PE, Mach-O in its six spellings (one is also a Java class), zip and jar.
+_MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
+_MAGIC += (b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+_MAGIC += (b"\xca\xfe\xba", b"\xbe\xba\xfe\xca", b"\xbf\xba\xfe\xca")
+_FIRST = frozenset(magic[0] for magic in _MAGIC)
+
+
+def read_layer(stream: Readable, descriptor: Descriptor, place: str = "", limit: int = MAX_UNPACKED) -> Layer:
+    """Read a layer's blob from its stream, which is closed; ``limit`` is in plain bytes.
+
+    Raises what :class:`~manyfest.verify.streams.Unpacked` raises, and :class:`~manyfest.errors.InvalidDocument` for a
+    damaged archive.
+    """
+    plain = Unpacked(stream, descriptor, place, limit)
+    try:
+        layer = walk(plain, str(descriptor.digest))
+    finally:
+        plain.close()
+    layer.size, layer.unpacked = descriptor.size, plain.size
+    layer.diff_id, layer.packing = plain.diff_id, plain.packing
+    return layer
+
+
+def walk(pieces: Iterable[bytes], digest: str = "") -> Layer:
+    """The entries of a tar archive that comes in pieces, all of which are taken."""
+    walker = _Walker(_Tape(iter(pieces)), digest)
+    try:
+        walker.run()
+    except ValueError as error:
+        raise InvalidDocument(f"layer {digest[7:19]} is a damaged archive: {error}") from error
+    walker.tape.drain()
+    return walker.layer
+
+
+class _Tape:
+    """Bytes in order, in pieces as they come: taken, peeked at, or passed over without being copied."""
+
+    __slots__ = ("at", "piece", "pieces")
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces = pieces
+        self.piece = b""
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        """The next bytes; fewer only at the end."""
+        end = self.at + count
+        if end <= len(self.piece):
+            data = self.piece[self.at : end]
+            self.at = end
+            return data
+        parts = [self.piece[self.at :]]
+        left = count - len(parts[0])
+        self.at = len(self.piece)
+        while left and self._next():
+            part = self.piece[:left]
+            self.at = len(part)
+            left -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def some(self, most: int) -> bytes:
+        """What is at hand of the next bytes, at least one, at most so many; empty at the end."""
+        if self.at == len(self.piece) and not self._next():
+            return b""
+        data = self.piece[self.at : self.at + most]
+        self.at += len(data)
+        return data
+
+    def skip(self, count: int) -> bool:
+        """Pass over bytes; whether they were all there."""
+        left = count - (len(self.piece) - self.at)
+        if left <= 0:
+            self.at += count
+            return True
+        self.at = len(self.piece)
+        while left and self._next():
+            self.at = min(left, len(self.piece))
+            left -= self.at
+        return not left
+
+    def drain(self) -> None:
+        """To the end, so that the digests are those of the whole."""
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        for piece in self.pieces:
+            if piece:
+                self.piece, self.at = piece, 0
+                return True
+        self.piece, self.at = b"", 0
+        return False
+
+
+class _Walker:
+    """The state between headers: what the extended ones said about the next."""
+
+    def __init__(self, tape: _Tape, digest: str) -> None:
+        self.tape = tape
+        self.layer = Layer(digest)
+        self._pax: dict[bytes, bytes] = {}
+        self._long_name = b""
+        self._long_link = b""
+        self._count = 0
+
+    def run(self) -> None:
+        """Header after header, to the two empty ones or to the end."""
+        while True:
+            header = self.tape.take(_RECORD)
+            if len(header) < _RECORD:
+                if header.strip(b"\0"):
+                    raise ValueError("it ends inside a header")
+                return
+            if not (header[0] or header.strip(b"\0")):
+                if not self.tape.take(_RECORD).strip(b"\0"):
+                    return
+                raise ValueError("an empty header among the others")
+            self._member(header)
+
+    def _member(self, header: bytes) -> None:
+        _check_sum(header)
+        kind = header[156:157]
+        size = _number(header[124:136])
+        if kind in b"LKxg":
+            self._extended(kind, size)
+            return
+        self._count += 1
+        if self._count > MAX_ENTRIES:
+            raise TooLarge(f"layer {self.layer.digest[7:19]} has more than {MAX_ENTRIES} entries")
+        if self._pax or self._long_name or self._long_link:
+            name, link, size = self._extras(header, size)
+        else:
+            name, link = _name(header), header[157:257].split(b"\0", 1)[0]
+        if kind in _HEADER_ONLY:
+            size = 0
+        sparse = kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in self._pax)
+        if kind == b"S":
+            self._sparse_map(header)
+        self._entry(kind, name, link, size, header, sparse)
+        self._pax, self._long_name, self._long_link = {}, b"", b""
+
+    def _extended(self, kind: bytes, size: int) -> None:
+        if size > _MAX_EXTENDED:
+            raise ValueError(f"an extended header of {size} bytes")
+        data = self.tape.take(size + -size % _RECORD)
+        if len(data) < size:
+            raise ValueError("it ends inside an extended header")
+        data = data[:size]
+        if kind == b"L":
+            self._long_name = data.split(b"\0", 1)[0]
+        elif kind == b"K":
+            self._long_link = data.split(b"\0", 1)[0]
+        elif kind == b"x":
+            self._pax = _records(data)
+
+    def _extras(self, header: bytes, size: int) -> tuple[bytes, bytes, int]:
+        pax = self._pax
+        name = self._long_name or pax.get(b"path") or _name(header)
+        link = self._long_link or pax.get(b"linkpath") or header[157:257].split(b"\0", 1)[0]
+        if b"GNU.sparse.name" in pax:
+            name = pax[b"GNU.sparse.name"]
+        if b"size" in pax:
+            if not pax[b"size"].isdigit() or len(pax[b"size"]) > 18:
+                raise ValueError(f"a size of {pax[b'size'][:40]!r}")
+            size = int(pax[b"size"])
+        return name, link, size
+
+    def _sparse_map(self, header: bytes) -> None:
+        """The old GNU format: more of the map may follow the header."""
+        more = header[482]
+        while more:
+            record = self.tape.take(_RECORD)
+            if len(record) < _RECORD:
+                raise ValueError("it ends inside the map of a sparse file")
+            more = record[504]
+
+    def _entry(self, kind: bytes, name: bytes, link: bytes, size: int, header: bytes, sparse: bool) -> None:
+        text = name.decode("utf-8", "surrogateescape")
+        path = clean_path(text) if len(name) <= MAX_PATH and b"\0" not in name else None
+        letter = _KINDS.get(kind)
+        if kind == b"\0" and text.endswith("/"):
+            letter = DIRECTORY
+        if path is None:
+            self._odd("MF504", text[:200], _unusable(name))
+            letter = None
+        elif letter is None:
+            self._odd("MF505", path, f"a tar entry of type {kind!r}, which engines leave out or refuse")
+        if letter is None or not path or self._whiteout(path):
+            self._skip(size)
+            return
+        entry = Entry(letter, _number(header[100:108]) & 0o7777, size, owner=self._owner(header))
+        if letter == FILE:
+            self._content(path, entry, sparse)
+        else:
+            self._skip(size)
+            self._link(path, entry, link)
+        self._keep(path, entry)
+
+    def _whiteout(self, path: str) -> bool:
+        folder, _, base = path.rpartition("/")
+        if not base.startswith(".wh."):
+            return False
+        if base == ".wh..wh..opq":
+            self.layer.whiteouts[folder] = OPAQUE
+        elif not base.startswith(".wh..wh.") and base != ".wh.":
+            hidden = f"{folder}/{base[4:]}" if folder else base[4:]
+            self.layer.whiteouts.setdefault(hidden, WHITEOUT)
+        return True
+
+    def _owner(self, header: bytes) -> int:
+        if b"uid" in self._pax and self._pax[b"uid"].isdigit():
+            return int(self._pax[b"uid"][:10])
+        return _number(header[108:116])
+
+    def _link(self, path: str, entry: Entry, link: bytes) -> None:
+        target = link.decode("utf-8", "surrogateescape")
+        if entry.kind == SYMLINK:
+            if len(link) > MAX_PATH:
+                self._odd("MF504", path, f"a link of {len(link)} bytes; Linux knows none over {MAX_PATH}")
+            entry.link = target[:MAX_PATH]
+        elif entry.kind == HARD:
+            clean = clean_path(target)
+            if clean is None:
+                self._odd("MF504", path, f"a hard link to {target[:200]!r}, which is outside the image")
+            entry.link = clean or ""
+        elif entry.kind in (CHARACTER, BLOCK):
+            self._odd("MF506", path, "a device file; engines without root cannot make it")
+
+    def _keep(self, path: str, entry: Entry) -> None:
+        entries = self.layer.entries
+        older = entries.get(path)
+        if older is not None and not older.kind == entry.kind == DIRECTORY:
+            # The last one counts. Its place in the order matters, for hard links.
+            del entries[path]
+            if older.kind != entry.kind or entry.kind == FILE:
+                self._odd(
+                    "MF507", path, "in the layer twice; engines keep the last, scanners may see the first"
+                )
+        entries[path] = entry
+
+    def _odd(self, check: str, path: str, message: str) -> None:
+        if len(self.layer.oddities) < MAX_ODDITIES:
+            self.layer.oddities.append(Oddity(check, path, message))
+
+    def _content(self, path: str, entry: Entry, sparse: bool) -> None:
+        size = entry.size
+        if sparse:
+            self._odd("MF508", path, "a sparse file, whose content is not looked at")
+        if not size or sparse:
+            self._skip(size)
+            return
+        if path.startswith("etc/") and _is_setting(path) and size <= _MAX_TEXT:
+            entry.text = self._taken(size).decode("utf-8", "replace")
+            self._skip(-size % _RECORD, padded=True)
+            return
+        head = self.tape.take(min(4, size))
+        if (head[0] in _FIRST and head.startswith(_MAGIC)) or (
+            head == b"PK\x03\x04" and path.endswith(".jar")
+        ):
+            entry.raw_facts = self._facts(head, size)
+        else:
+            self._skip(size - len(head) + -size % _RECORD, padded=True)
+
+    def _facts(self, head: bytes, size: int) -> Facts | None:
+        head += self._taken(min(HEAD, size) - len(head))
+        kept = Kept(wanted(head, size))
+        kept.feed(head)
+        left = size - len(head)
+        while left and not kept.done:
+            data = self.tape.some(left)
+            if not data:
+                raise ValueError("it ends inside a file")
+            left -= len(data)
+            kept.feed(data)
+        self._skip(left + -size % _RECORD, padded=True)
+        return read_facts(head, size, kept)
+
+    def _taken(self, count: int) -> bytes:
+        data = self.tape.take(count)
+        if len(data) < count:
+            raise ValueError("it ends inside a file")
+        return data
+
+    def _skip(self, size: int, *, padded: bool = False) -> None:
+        if not self.tape.skip(size if padded else size + -size % _RECORD):
+            raise ValueError("it ends inside a file")
+
+
+def _is_setting(path: str) -> bool:
+    return (
+        path in _SETTINGS
+        or (path.startswith("etc/ld.so.conf.d/") and path.endswith(".conf"))
+        or (path.startswith("etc/ld-musl-") and path.endswith(".path"))
+    )
+
+
+def _unusable(name: bytes) -> str:
+    if len(name) > MAX_PATH:
+        return f"a path of {len(name)} bytes; the longest that Linux knows has {MAX_PATH}"
+    if b"\0" in name:
+        return "a path with a null character"
+    return "a path that leads out of the image; engines refuse the layer"
+
+
+def _name(header: bytes) -> bytes:
+    name = header[:100].split(b"\0", 1)[0]
+    if header[345] and header[257:263] == b"ustar\0":
+        return header[345:500].split(b"\0", 1)[0] + b"/" + name
+    return name
+
+
+def _number(field: bytes) -> int:
+    """An octal number, or GNU's binary one. Raises ValueError."""
+    if field[0] & 0x80:
+        if field[0] & 0x40:
+            raise ValueError("a negative number")
+        value = int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
+    else:
+        value = int(field.strip(b" \0") or b"0", 8)
+    if not 0 <= value < 1 << 62:
+        raise ValueError(f"a number of {value}")
+    return value
+
+
+def _check_sum(header: bytes) -> None:
+    # Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521.
+    field = header[148:156]
+    stored = int(field.strip(b" \0") or b"0", 8)
+    found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 32
+    if (found - stored) % 65521 and not _is_sum_right(header, stored):
+        raise ValueError("a header whose check sum is wrong")
+
+
+def _is_sum_right(header: bytes, stored: int) -> bool:
+    blanked = header[:148] + b" " * 8 + header[156:]
+    # Some old writers summed signed characters.
+    return stored in (sum(blanked), sum(c - 256 if c > 127 else c for c in blanked))
+
+
+def _records(data: bytes) -> dict[bytes, bytes]:
+    """``length key=value`` lines. Raises ValueError."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data) and data[at]:
+        blank = data.find(b" ", at, at + 10)
+        if blank < 0 or not data[at:blank].isdigit():
+            raise ValueError("a bad extended header")
+        end = at + int(data[at:blank])
+        if not blank < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise ValueError("a bad extended header")
+        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
+        if not equals:
+            raise ValueError("a bad extended header")
+        records[key] = value
+        at = end
+    return records
