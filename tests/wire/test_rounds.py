@@ -16,7 +16,7 @@ import pytest
 
 from manyfest.cli.commands import inspect as inspect_command
 from manyfest.cli.parser import build as build_parser
-from manyfest.errors import NotFound
+from manyfest.errors import CopyError, NotFound
 from manyfest.indexes.publish import publish
 from manyfest.indexes.spec import Entry, Spec
 from manyfest.stores.base import CanWarm
@@ -27,7 +27,8 @@ from manyfest.testing.inprocess import InProcess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manyfest.stores.base import Source
+    from manyfest.content.descriptor import Descriptor
+    from manyfest.stores.base import Readable, Source
     from manyfest.stores.registry.transport import Request, Response
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/s390x", "linux/riscv64")
@@ -67,6 +68,23 @@ def registry() -> InProcess:
     return made
 
 
+class Tracked:
+    """A stream that knows whether it was closed."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.closed = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        """See :class:`Readable`."""
+        return self._stream.read(size)
+
+    def close(self) -> None:
+        """See :class:`Readable`."""
+        self.closed = True
+        self._stream.close()
+
+
 def opened(registry: InProcess) -> Callable[[str], tuple[Source, str]]:
     store = registry.store()
     return lambda text: (store, text.rpartition(":")[2])
@@ -92,14 +110,34 @@ def test_copy_within_a_registry_mounts_everything_in_one_round(registry: InProce
     assert sorted(set(registry.methods)) == ["GET", "HEAD", "POST", "PUT"]
 
 
-def test_copy_to_another_registry_uploads_side_by_side(registry: InProcess) -> None:
-    """Twelve blobs are opened, read and sent at once, not one after another."""
+def test_copy_to_another_registry_reads_while_the_target_is_told(registry: InProcess) -> None:
+    """Children and the new name; twelve blobs asked for here and announced there; sent; children; the tag."""
     there = InProcess()
     source = registry.store()
     root = source.resolve("list")
-    there.hook = rounds = Rounds(1, 12, 12, 6, 1)
+    there.hook = registry.hook = rounds = Rounds(7, 24, 12, 6, 1)
     copy(source, root, there.store(), ["1"])
     assert rounds.left == 0
+
+
+def test_a_target_that_refuses_gives_back_what_was_asked_for_ahead(registry: InProcess) -> None:
+    """The source's answers are closed, and the target's own refusal is told."""
+    there = InProcess()
+    there.hook = lambda request: there.refuse(request, 403, "DENIED") if request.method == "POST" else None
+    source = registry.store()
+    opened: list[Tracked] = []
+    ask = source.open
+
+    def tracked(descriptor: Descriptor, offset: int = 0) -> Readable:
+        opened.append(Tracked(ask(descriptor, offset)))
+        return opened[-1]
+
+    source.open = tracked  # type: ignore[method-assign]
+    with pytest.raises(CopyError) as caught:
+        copy(source, source.resolve("list"), there.store(), ["1"])
+    assert caught.value.side == "target"
+    assert opened
+    assert all(stream.closed for stream in opened)
 
 
 def test_a_name_that_is_not_there_costs_one_look(registry: InProcess) -> None:

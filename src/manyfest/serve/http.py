@@ -188,8 +188,9 @@ class Server:
                 return
             connection = _Connection(self, client, str(address[0]))
             with self._lock:
+                # Together, so that close() finds nothing that has not begun and cannot be waited for.
+                connection.start()
                 self._served.add(connection)
-            connection.start()
 
     def _find_room(self) -> bool:
         """Wait until one more connection may be served; ``False`` when the server closes instead."""

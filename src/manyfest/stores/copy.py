@@ -33,6 +33,7 @@ from manyfest.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
     from typing import TypeVar
 
     from manyfest.content.digest import Digest
@@ -160,7 +161,8 @@ def move(
     if not names:
         _put_document(root, target, tell)
     for name in names:
-        _on_target(lambda name=name: target.tag(root, name), target, f"tagging {name}")  # type: ignore[misc]
+        doing = f"tagging {name}" if name else f"writing {root.digest}"
+        _on_target(lambda name=name: target.tag(root, name), target, doing)  # type: ignore[misc]
         tell(Event("tagged", root.descriptor, name=name))
 
 
@@ -282,9 +284,24 @@ def _move_blob(
     ):
         tell(Event("mounted", blob))
         return
-    content = _from_source(source, blob, pool, tell)
-    _on_target(lambda: target.put(plain, content), target, f"writing {blob.digest}")
-    tell(Event("done", blob))
+    moved = False
+
+    def count(event: Event) -> None:
+        nonlocal moved
+        moved = True
+        tell(event)
+
+    content = _from_source(source, blob, pool, count)
+    if isinstance(source, CanWarm) and isinstance(target, CanWarm) and 0 < blob.size < ASK_FIRST:
+        ahead = _Ahead(content)
+        try:
+            _on_target(lambda: target.put(plain, ahead), target, f"writing {blob.digest}")
+        finally:
+            ahead.close()
+    else:
+        _on_target(lambda: target.put(plain, content), target, f"writing {blob.digest}")
+    # A target that never read had it: small blobs are not asked for before.
+    tell(Event("done" if moved or not blob.size else "there", blob))
 
 
 def _put_document(document: Document, target: Store, tell: Callable[[Event], None]) -> None:
@@ -306,6 +323,36 @@ def _from_source(source: Source, blob: Descriptor, pool: Pool, tell: Callable[[E
         return _Told(pool.watched(stream, lambda size: tell(Event("sent", blob, size))), source, blob)
 
     return opened
+
+
+class _Ahead:
+    """An opener that asks a distant source at once, while a distant target is told that content will come.
+
+    One round trip less for each small blob; for a big one it does not count. ``close`` gives back what was not opened.
+    """
+
+    def __init__(self, content: Opener) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # see Pool.map
+
+        self._content = content
+        executor = ThreadPoolExecutor(1, thread_name_prefix="manyfest-ahead")
+        self._begun: Future[Readable] | None = executor.submit(content, 0)
+        executor.shutdown(wait=False)
+
+    def __call__(self, offset: int) -> Readable:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return self._content(offset)
+        stream = begun.result()
+        if not offset:
+            return stream
+        stream.close()
+        return self._content(offset)
+
+    def close(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None and begun.exception() is None:
+            begun.result().close()
 
 
 class _Told:
@@ -339,7 +386,8 @@ def _on_target(work: Callable[[], T], target: Store, doing: str) -> T:
         # The target found that the bytes it was sent are wrong.
         raise CopyError(f"{doing}: {error}", side="source", hint=error.hint) from error
     except Error as error:
-        raise CopyError(f"{doing} in {target.place}: {error}", side="target", hint=error.hint) from error
+        where = "" if str(error).startswith(target.place) else f" in {target.place}"
+        raise CopyError(f"{doing}{where}: {error}", side="target", hint=error.hint) from error
 
 
 def _copy_signature_tags(

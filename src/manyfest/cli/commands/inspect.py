@@ -53,8 +53,11 @@ def plain(argv: Sequence[str]) -> argparse.Namespace | None:
         return None
     from types import SimpleNamespace
 
-    flags = dict.fromkeys(("all", "draft", "insecure", "json", "quiet", "verbose"), False)
-    return SimpleNamespace(place=names[0], image=None, raw=True, platform="", config="", **flags)  # type: ignore[return-value]
+    texts = dict.fromkeys(("config", "docker_cfg", "password", "platform", "username"), "")
+    flags = dict.fromkeys(
+        ("all", "debug", "draft", "insecure", "json", "plain_http", "quiet", "verbose"), False
+    )
+    return SimpleNamespace(place=names[0], image=None, **texts, **{**flags, "raw": True})  # type: ignore[return-value]
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
