@@ -12,10 +12,14 @@ from tests.docs.pages import DOCS, ROOT, blocks, code_in, commands_in, name_of, 
 
 import manyfest
 from manyfest import errors
+from manyfest.cli.main import EXIT_BUG, EXIT_INTERRUPTED
 from manyfest.cli.parser import build
 from manyfest.cli.table import COMMANDS, module_of
+from manyfest.indexes import spec
+from manyfest.platforms import Platform
 
 KINDS = ("tutorial", "how-to", "explanation", "reference")
+LIST_FILE = (DOCS / "reference" / "list-file.md").read_text(encoding="utf-8")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _MACHINE = re.compile(r"(?<![\w.:-])/(?:tmp|work|home|root|mnt)/")
 
@@ -85,6 +89,43 @@ def test_every_error_is_described() -> None:
     rows = dict(re.findall(r"(?m)^\| `(\w+)` \| (\d+) \|", read("reference", "errors.md")))
     classes = {name: getattr(errors, name) for name in errors.__all__}
     assert rows == {name: str(kind.exit_code) for name, kind in classes.items()}
+
+
+def test_every_exit_code_is_described() -> None:
+    """Those of errors, and those that only the command has."""
+    rows = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", read("reference", "exit-codes.md"))}
+    kinds = (getattr(errors, name) for name in errors.__all__)
+    assert rows == {0, EXIT_BUG, EXIT_INTERRUPTED, *(kind.exit_code for kind in kinds)}
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "help"])
+def test_every_document_of_json_is_described(command: str) -> None:
+    """In a section of its own or in a row of the table."""
+    page = read("reference", "json.md")
+    assert f"\n## {command}\n" in page or re.search(rf"(?m)^\| [^|]*`{command}`", page)
+
+
+def test_every_variable_is_described() -> None:
+    """The environment variables that are ours."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    told = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    assert set(re.findall(r"MANYFEST_[A-Z_]+", source)) - set(re.findall(r"MANYFEST_[A-Z_]+", told)) == set()
+
+
+def test_every_key_of_a_list_is_described() -> None:
+    """Of the list, of its entries and of their platforms."""
+    page = read("reference", "list-file.md")
+    cells = re.findall(r"(?m)^\| (`[a-z.]+`(?: or `[a-z.]+`)?) \|", page)
+    listed = {key for cell in cells for key in re.findall(r"`([a-z.]+)`", cell)}
+    known = spec._SPEC_KEYS | spec._ENTRY_KEYS | spec._PLATFORM_KEYS.keys()
+    assert listed == known - spec._PROJECT_KEYS
+    assert [key for key in spec._PROJECT_KEYS if f"`{key}`" not in page] == []
+
+
+@pytest.mark.parametrize(("template", "filled"), re.findall(r"(?m)^\| `(\S+)` \| `(\S+)` \|$", LIST_FILE))
+def test_templates_are_filled_as_described(template: str, filled: str) -> None:
+    """The table of the page."""
+    assert spec.expand_template(template, Platform.parse("linux/arm/v7")) == filled
 
 
 def test_the_library_page_has_every_public_name() -> None:
