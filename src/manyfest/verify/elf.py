@@ -7,8 +7,8 @@ Offsets and constants are the generic ABI's (https://gabi.xinuos.com), the GNU e
 
     >>> raw = bytes.fromhex("7f454c4602010100 0000000000000000 0300b70001000000").ljust(64, b"\\0")
     >>> facts = read(raw, len(raw), None)
-    >>> str(facts.platform), facts.elf_class, facts.linking
-    ('linux/arm64', 64, 'shared')
+    >>> str(facts.platform), facts.elf_class, facts.type
+    ('linux/arm64', 64, 'dyn')
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def read(head: bytes, size: int, more: More | None) -> Facts:
     _read_header(survey)
     if survey.header.type in (2, 3):
         _read_segments(survey)
-        _read_parts(survey)
+        if survey.segments:
+            _read_parts(survey)
     if survey.header.machine == _EM_ARM and survey.header.shnum:
         _attributes.read(survey)
     _refine(survey)
