@@ -7,6 +7,7 @@ speak plain HTTP, and is asked in plain HTTP first, unless certificates are set 
 unverified TLS, then plain HTTP, for every registry that a command names. ``docs/reference/configuration.md`` is the
 user's page about all this.
 
+    >>> from manyfest.stores.registry.settings import Settings
     >>> hosts = Hosts(Settings())
     >>> hosts.policy("docker.io").base, hosts.policy("localhost:5000").schemes
     ('https://registry-1.docker.io', ('http', 'https'))

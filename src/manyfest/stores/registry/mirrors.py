@@ -5,6 +5,8 @@ Mirrors come from manyfest's own file, from registries.conf (version 2, containe
 podman, buildah and skopeo) and, when our file asks for it, from Docker's daemon.json. Only reads go to mirrors;
 what is read by tag from one is only as fresh as that mirror.
 
+    >>> from manyfest.stores.registry.hosts import Hosts
+    >>> from manyfest.stores.registry.settings import Settings
     >>> mirrors = Mirrors(Hosts(Settings()))
     >>> [f"{end.host}/{end.repository}" for end in mirrors.endpoints("docker.io", "library/debian", digest=False)]
     ['docker.io/library/debian']
