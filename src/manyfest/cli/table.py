@@ -35,7 +35,18 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("Select", (("resolve", "print the pinned name@digest that an engine would pick"),)),
     ("Build", (("lint", "find what in a project's files works on one architecture only"),)),
-    ("Prove", (("verify", "tell whether an image is what it says, and would start"),)),
+    (
+        "Prove",
+        (
+            ("verify", "tell whether an image is what it says, and would start"),
+            ("check", "tell before deploying whether images run on the nodes"),
+        ),
+    ),
+    ("Run", (("nodes", "show a cluster's nodes by architecture"),)),
+    (
+        "Emulate: other architectures on this machine",
+        (("emulators", "see, install and test what runs other architectures here"),),
+    ),
     ("Serve", (("registry", "run a small registry on a folder"),)),
     ("Start", (("demo", "the whole way on this machine, nothing else running"),)),
     (

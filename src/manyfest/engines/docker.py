@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Docker Engine through its API: what the daemon place needs of it, and no more.
+"""The Docker Engine through its API: what the daemon place and the look at a swarm need of it, and no more.
 
 Which engine: ``$DOCKER_HOST``, else the context that ``docker context use`` (or ``$DOCKER_CONTEXT``) chose, else the
 usual socket, else the rootless one. docker-py and its dependencies are imported at the first call, since they take
@@ -116,6 +116,18 @@ class Docker:
         with self._translated(f"tagging {image}"):
             self._client().tag(image, repository, tag)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """The swarm's nodes, as the Engine API has them. Raises :class:`EngineError` unless this is a manager."""
+        with self._translated("asking for the swarm's nodes"):
+            found: list[dict[str, Any]] = self._client().nodes()
+            return found
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """The swarm's tasks, of every service. Raises :class:`EngineError` unless this is a manager."""
+        with self._translated("asking for the swarm's tasks"):
+            found: list[dict[str, Any]] = self._client().tasks()
+            return found
+
     def close(self) -> None:
         """Close connections."""
         for client in self._clients.values():
@@ -170,7 +182,9 @@ class Docker:
         except docker.errors.NotFound as error:
             raise NotFound(f"{self}: {doing}: {error.explanation or error}") from error
         except docker.errors.APIError as error:
-            raise EngineError(f"{self}: {doing}: {error.explanation or error}") from error
+            raise EngineError(
+                f"{self}: {doing}: {error.explanation or error}", hint=_swarm_hint(str(error.explanation))
+            ) from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise self._unreachable(doing, error) from error
 
@@ -195,6 +209,12 @@ class Docker:
             f"{self}: {doing}: {error}",
             hint="check DOCKER_HOST, or docker context ls",
         )
+
+
+def _swarm_hint(explanation: str) -> str:
+    if "swarm manager" not in explanation:
+        return ""
+    return "ask a manager: DOCKER_HOST=ssh://MANAGER, or docker context use; docker swarm init makes a swarm of one"
 
 
 def _knock(url: str) -> None:

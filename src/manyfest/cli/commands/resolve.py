@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from manyfest.cli.render import table
+from manyfest.errors import InputError, NotFound
 from manyfest.platforms import Only, OnlyStrict, Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
@@ -22,6 +24,7 @@ EXAMPLES = (
     "manyfest resolve debian:12",
     "docker build --build-arg BASE=$(manyfest resolve debian:12 --platform linux/s390x) .",
     "manyfest resolve debian:12 --platform linux/arm/v6 --explain",
+    "manyfest resolve acme/app:1.4 --platform linux/riscv64 --nearest",
 )
 
 
@@ -37,28 +40,106 @@ def configure(parser: CommandParser) -> None:
         "--compatible", action="store_true", help="with --platform: also what such a machine runs"
     )
     parser.add_argument(
-        "--explain", action="store_true", help="say on standard error how each entry was judged"
+        "--cpu",
+        choices=("v1", "v2", "v3", "v4"),
+        default="",
+        help="level of an amd64 processor (default: this one's)",
+    )
+    parser.add_argument("--os-version", metavar="VERSION", default="", help="build of Windows: 10.0.20348")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say on standard error (and in --json) what every engine would take, and why the other entries lost",
+    )
+    parser.add_argument(
+        "--nearest",
+        action="store_true",
+        help="when nothing fits, look for the nearest tags that have the platform",
     )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """One request where the list itself tells."""
-    from manyfest.cli.host import host_platform
     from manyfest.cli.places import Places
 
     strict = bool(args.platform) and not args.compatible
-    platform = Platform.parse(args.platform) if args.platform else host_platform()
+    platform = _wanted(args)
     with Places(args, console) as places:
         source, name = places.source(args.place)
         root = source.resolve(name)
         matcher: Matcher = OnlyStrict(platform) if strict else Only(platform)
-        if args.explain and root.is_index:
-            console.tell(_explained(root, matcher))
-        digest = _choose(source, root, matcher, platform, strict=strict)
+        engines = _explain(args, console, source, root, matcher, platform) if args.explain else None
+        try:
+            digest = _choose(source, root, matcher, platform, strict=strict)
+        except NotFound as error:
+            if args.nearest:
+                _look_around(console, source, name, platform, error, strict=strict)
+            raise
     pinned = _pinned(args.place, digest)
-    shown = {"name": pinned, "digest": digest, "platform": str(platform), "list_digest": str(root.digest)}
+    shown: dict[str, Any] = {
+        "name": pinned,
+        "digest": digest,
+        "platform": str(platform),
+        "list_digest": str(root.digest),
+    }
+    if engines is not None:
+        shown["engines"] = engines
     console.result(shown, pinned)
     return 0
+
+
+def _wanted(args: argparse.Namespace) -> Platform:
+    from manyfest.cli.host import host_platform
+
+    platform = Platform.parse(args.platform) if args.platform else host_platform()
+    if args.cpu:
+        if platform.architecture != "amd64":
+            raise InputError(f"--cpu is for amd64, and the platform is {platform}")
+        platform = platform.replace(variant=args.cpu)
+    return platform.replace(os_version=args.os_version) if args.os_version else platform
+
+
+def _explain(
+    args: argparse.Namespace,
+    console: Console,
+    source: Source,
+    root: Document,
+    matcher: Matcher,
+    platform: Platform,
+) -> list[dict[str, Any]]:
+    """Tell how each entry was judged, here and by every engine."""
+    from manyfest.cli.explanation import choices, text, to_json
+    from manyfest.coverage.listing import list_images
+    from manyfest.coverage.rules import Host
+
+    if root.is_index:
+        console.tell(_explained(root, matcher))
+    # --platform with --compatible describes the machine; alone it is what docker's own option of that name is.
+    asked = platform if args.platform and not args.compatible else None
+    made = choices(list_images(source, root), Host(_machine(args, platform)), asked)
+    if not console.json:
+        console.tell("\n" + text(made))
+    return to_json(made)
+
+
+def _machine(args: argparse.Namespace, platform: Platform) -> Platform:
+    """The machine that engines run on: with its processor's level when it is this one."""
+    from manyfest.engines.host import amd64_level
+
+    if args.platform or args.cpu or platform.architecture != "amd64":
+        return platform
+    return platform.replace(variant=amd64_level())
+
+
+def _look_around(
+    console: Console, source: Source, name: str, platform: Platform, error: NotFound, *, strict: bool
+) -> None:
+    """Put the nearest tags into the error's hint."""
+    from manyfest.cli.explanation import nearest_to
+
+    console.say(f"nothing for {platform} in {name}; looking at the tags near it")
+    near = nearest_to(source, name, platform, strict=strict)
+    error.hint = f"{error.hint}\n{near}" if error.hint else str(near)
 
 
 def _choose(source: Source, root: Document, matcher: Matcher, platform: Platform, *, strict: bool) -> str:
