@@ -30,6 +30,8 @@ _PAGES = {
     "loong64": (_KB16, _KB64),
     "mips64le": (_KB16, _KB16),
 }
+_FEW = 3
+_FOREIGN_HINT = "compile or download it for the image's platform, or allow it if it is meant to be there"
 _PROGRAMS = ("static", "static-pie", "dynamic")
 _LEVEL_WORDS = ("hwcaps", "haswell", "x86-64-v", "x86_64_v", "avx", "sse4", "neon", "vfp", "v7l", "simd")
 
@@ -60,6 +62,8 @@ class _Checker:
         self.blamed = {(problem.check, problem.path) for problem in start.problems}
         self.counts = {"files": 0, "programs": 0, "libraries": 0}
         self.foreign: dict[tuple[str, str], list[str]] = {}
+        self.strangers: list[tuple[str, Node, str, str]] = []
+        self.natives = 0
         self.pages: dict[tuple[int, bool], list[str]] = {}
 
     def file(self, path: str, node: Node, facts: Facts) -> None:
@@ -86,6 +90,7 @@ class _Checker:
         elif fit in (Fit.ARM_LEVEL, Fit.X86_LEVEL):
             self._level(path, node, facts, fit, is_program=is_program)
         elif fit == Fit.NATIVE:
+            self.natives += is_program
             self._pages(path, facts, started_from=started_from)
             if is_program and self.complete:
                 self._native(path, node, started_from=started_from)
@@ -106,8 +111,10 @@ class _Checker:
             )
             return
         severity = ERROR if facts.linking in _PROGRAMS and node.is_executable else WARNING
-        hint = "compile or download it for the image's platform, or allow it if it is meant to be there"
-        self._add("MF201", path, node, message, severity, hint)
+        if severity == ERROR:
+            self.strangers.append((path, node, message, is_for))
+            return
+        self._add("MF201", path, node, message, severity, _FOREIGN_HINT)
 
     def _has_sibling(self, path: str) -> bool:
         """Does the module lie beside others, for other machines, of which the right one is chosen at run time?"""
@@ -186,8 +193,23 @@ class _Checker:
                 self.pages.setdefault((limit, started_from), []).append(path)
                 return
 
+    def _strangers(self) -> None:
+        """Programs of another machine: one by one, or in one sentence when all are."""
+        if self.natives or len(self.strangers) <= _FEW:
+            for path, node, message, _ in self.strangers:
+                self._add("MF201", path, node, message, ERROR, _FOREIGN_HINT)
+            return
+        path, node, _, _ = min(self.strangers, key=lambda stranger: stranger[0])
+        kinds = ", ".join(sorted({is_for for _, _, _, is_for in self.strangers}))
+        message = f"none of its {len(self.strangers)} programs is for {self.platform}; they are for {kinds}"
+        hint = (
+            "build the image for its platform; a last stage with FROM --platform=$BUILDPLATFORM is often why"
+        )
+        self._add("MF201", path, node, message, ERROR, hint)
+
     def finish(self) -> None:
         """What is said once for many files."""
+        self._strangers()
         for (is_for, reason), paths in sorted(self.foreign.items()):
             few = ", ".join(f"/{path}" for path in sorted(paths)[:3])
             many = f" and {len(paths) - 3} more" if len(paths) > 3 else ""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian packages of any architecture, as layers: downloaded by apt with folders of its own, unpacked by nobody.
+
+Downloads are kept under ``$MANYFEST_TEST_CACHE``, or ``tests/.cache`` here, so that a second run needs no network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.real.parts import need
+
+ARCHITECTURES = {
+    "amd64": "linux/amd64",
+    "arm64": "linux/arm64",
+    "armhf": "linux/arm/v7",
+    "ppc64el": "linux/ppc64le",
+    "s390x": "linux/s390x",
+}
+PACKAGES: tuple[str, ...] = (
+    "busybox-static",
+    "bash",
+    "libc6",
+    "libtinfo6",
+    "perl-base",
+    "libcrypt1",
+    "dash",
+    "base-files",
+)
+PACKAGES += (
+    "python3-minimal",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "zlib1g",
+    "libexpat1",
+    "libgcc-s1",
+)
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_LIMIT_S = 90
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    return Path(os.environ.get("MANYFEST_TEST_CACHE") or Path(__file__).parents[1] / ".cache")
+
+
+def packages(architecture: str) -> dict[str, Path]:
+    """The files of :data:`PACKAGES` for a Debian architecture; skips where they cannot be had."""
+    need("apt-get", package="apt")
+    need("dpkg-deb", package="dpkg")
+    folder = cache_folder() / "debian-12" / architecture
+    found = _there(folder)
+    if set(found) == set(PACKAGES):
+        return found
+    _download(architecture, folder)
+    found = _there(folder)
+    missing = set(PACKAGES) - set(found)
+    if missing:
+        pytest.skip(
+            f"no network to Debian's archive for {architecture}: {', '.join(sorted(missing))} not there"
+        )
+    return found
+
+
+def tar_of(package: Path) -> bytes:
+    """What a package installs, as a tar archive: a layer."""
+    return subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", str(package)], check=True, capture_output=True
+    ).stdout
+
+
+def _there(folder: Path) -> dict[str, Path]:
+    return {path.name.partition("_")[0]: path for path in sorted(folder.glob("*.deb"))}
+
+
+def _download(architecture: str, folder: Path) -> None:
+    """With lists and configuration of its own: nothing of the machine's apt is read but its proxy, nothing written."""
+    work = folder / "apt"
+    for part in (
+        "lists/partial",
+        "archives/partial",
+        "etc/apt.conf.d",
+        "etc/preferences.d",
+        "etc/sources.list.d",
+    ):
+        (work / part).mkdir(parents=True, exist_ok=True)
+    source = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main\n"
+    (work / "etc" / "sources.list").write_text(source)
+    for setting in Path("/etc/apt/apt.conf.d").glob("*"):
+        shutil.copy(setting, work / "etc" / "apt.conf.d")
+    options = {
+        "Dir::Etc": work / "etc",
+        "Dir::State::Lists": work / "lists",
+        "Dir::State::status": "/dev/null",
+        "Dir::Cache": work,
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "Acquire::Languages": "none",
+    }
+    command = [
+        "apt-get",
+        "-qq",
+        *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
+    ]
+    if os.geteuid() == 0:
+        command += ["-o", "APT::Sandbox::User=root"]
+    try:
+        for words in (["update"], ["download", *PACKAGES]):
+            subprocess.run([*command, *words], cwd=folder, check=False, capture_output=True, timeout=_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return
+    shutil.rmtree(work)

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's own programs for five architectures: as they are nothing is wrong, broken on purpose exactly that is."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.real import debian
+from tests.real.parts import Host
+
+from manyfest.content import mediatypes
+from manyfest.content.document import Document
+from manyfest.emulate.images import layer_tar, write_image, write_json
+from manyfest.platforms import Platform
+from manyfest.stores.base import put_bytes, read
+from manyfest.stores.layout import Layout
+from manyfest.verify.cache import Cache
+from manyfest.verify.image import verify_image
+from manyfest.verify.report import Report
+
+pytestmark = pytest.mark.real
+
+File = tuple[bytes, int] | str
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMMANDS = {
+    "busybox": ["busybox", "sh"],
+    "bash": ["bash"],
+    "perl": ["/usr/bin/perl", "-v"],
+    "python": ["/usr/bin/python3", "--version"],
+    "shell-form": ["/bin/sh", "-c", "exec python3 -c 'print(1)'"],
+}
+
+
+class Bench:
+    """A layout with every architecture's packages as layers, a cache over all tests, and images made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Layout.create(str(folder / "layout"))
+        self.cache = Cache(str(folder / "cache"))
+        self._bases: dict[tuple[str, str], Document] = {}
+        with ThreadPoolExecutor(len(debian.ARCHITECTURES)) as pool:
+            files = list(pool.map(debian.packages, debian.ARCHITECTURES))
+        self.layers = {
+            architecture: [debian.tar_of(package) for package in found.values()]
+            for architecture, found in zip(debian.ARCHITECTURES, files, strict=True)
+        }
+
+    def image(
+        self,
+        architecture: str,
+        files: Mapping[str, File] | None = None,
+        *,
+        platform: str = "",
+        tars: Sequence[bytes] = (),
+        compression: str = "gzip",
+        **settings: Any,
+    ) -> Document:
+        """An image of the architecture's packages, with a layer on top when files are given."""
+        top = [*tars, *([layer_tar(files)] if files else [])]
+        settings = {"Cmd": ["bash"], "Env": [PATH], **settings}
+        claimed = Platform.parse(platform or debian.ARCHITECTURES[architecture])
+        base = self._base(architecture, compression)
+        new = write_image(self.store, claimed, top, settings=settings, compression=compression)
+        # The packages' layers under the new ones: packing them again for each test would take most of its time.
+        config = json.loads(read(self.store, new.manifest.config))
+        below = json.loads(read(self.store, base.manifest.config))
+        config["rootfs"]["diff_ids"] = below["rootfs"]["diff_ids"] + config["rootfs"]["diff_ids"]
+        fields = new.to_json()
+        fields["config"] = write_json(self.store, config, new.manifest.config.media_type).to_json()
+        fields["layers"] = base.to_json()["layers"] + fields["layers"]
+        return self._put(new.media_type, fields)
+
+    def _base(self, architecture: str, compression: str) -> Document:
+        key = (architecture, compression)
+        if key not in self._bases:
+            platform = Platform.parse(debian.ARCHITECTURES[architecture])
+            layers = self.layers[architecture]
+            self._bases[key] = write_image(self.store, platform, layers, compression=compression)
+        return self._bases[key]
+
+    def _put(self, media_type: str, fields: dict[str, Any]) -> Document:
+        document = Document(media_type, json.dumps(fields).encode())
+        put_bytes(self.store, document.descriptor, document.raw)
+        return document
+
+    def index(self, *images: tuple[str, Document]) -> Document:
+        """An index over images, each for the platform named."""
+        entries = [d.descriptor.with_platform(Platform.parse(p)).to_json() for p, d in images]
+        fields = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": entries}
+        return self._put(mediatypes.OCI_INDEX, fields)
+
+    def verify(self, document: Document, **options: Any) -> Report:
+        """With the cache of all tests, so that only what is new is read."""
+        return verify_image(self.store, document, cache=self.cache, **options)
+
+    def file(self, architecture: str, path: str) -> bytes:
+        """The content of a file of the packages."""
+        for layer in self.layers[architecture]:
+            with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+                for name in (f"./{path}", path):
+                    if name in archive.getnames() and (found := archive.extractfile(name)) is not None:
+                        return found.read()
+        raise AssertionError(f"no {path} in the packages for {architecture}")
+
+    def path_of(self, architecture: str, base: str) -> str:
+        """The path that ends so, in the packages."""
+        for layer in self.layers[architecture]:
+            with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+                for name in archive.getnames():
+                    if name.endswith(f"/{base}"):
+                        return name.removeprefix("./")
+        raise AssertionError(f"no {base} in the packages for {architecture}")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Made once; its layers are read once."""
+    return Bench(tmp_path_factory.mktemp("verify"))
+
+
+architectures = pytest.mark.parametrize("architecture", list(debian.ARCHITECTURES))
+
+
+def bad(report: Report) -> set[str]:
+    """The ids of errors and warnings."""
+    return {finding.check for finding in report.findings if finding.severity != "note"}
+
+
+@architectures
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_untouched_programs_give_no_error_and_no_warning(
+    bench: Bench, architecture: str, command: str
+) -> None:
+    """No false alarm, whatever the image starts."""
+    report = bench.verify(bench.image(architecture, Cmd=COMMANDS[command]))
+    assert [f for f in report.findings if f.severity != "note"] == []
+    start = report.images[0].start
+    assert start is not None
+    assert start["verdict"] == "starts"
+
+
+def test_an_index_of_all_is_fine_and_known_the_second_time(bench: Bench) -> None:
+    """The second look reads no layer, and says the same."""
+    images = [(debian.ARCHITECTURES[name], bench.image(name)) for name in debian.ARCHITECTURES]
+    root = bench.index(*images)
+    wanted = [Platform.parse(text) for text in debian.ARCHITECTURES.values()]
+    first = bench.verify(root, expect=wanted, strict=True)
+    again = bench.verify(root, expect=wanted, strict=True)
+    assert not first.failed
+    assert again.work.layers_read == 0
+    assert [f.to_json() for f in again.findings] == [f.to_json() for f in first.findings]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_packing_makes_no_difference(bench: Bench, compression: str) -> None:
+    """gzip, Zstandard and none."""
+    report = bench.verify(bench.image("s390x", compression=compression))
+    assert bad(report) == set()
+
+
+Break = Callable[[Bench, str], Document]
+
+
+def _without(base: str, command: Sequence[str] = ("bash",)) -> Break:
+    def make(bench: Bench, architecture: str) -> Document:
+        folder, _, name = bench.path_of(architecture, base).rpartition("/")
+        return bench.image(architecture, {f"{folder}/.wh.{name}": (b"", 0o644)}, Cmd=list(command))
+
+    return make
+
+
+def _with(files: Mapping[str, File], command: Sequence[str] = ("bash",), **settings: Any) -> Break:
+    return lambda bench, architecture: bench.image(architecture, files, Cmd=list(command), **settings)
+
+
+def _old_libc(bench: Bench, architecture: str) -> Document:
+    """libc without the newest version that bash asks for."""
+    path = bench.path_of(architecture, "libc.so.6")
+    data = bench.file(architecture, path)
+    for version in (b"GLIBC_2.34", b"GLIBC_2.36", b"GLIBC_2.33"):
+        data = data.replace(version + b"\0", version[:-2] + b"00\0")
+    return bench.image(architecture, {path: (data, 0o755)})
+
+
+def _other(architecture: str) -> str:
+    return "s390x" if architecture != "s390x" else "arm64"
+
+
+def _foreign_tool(bench: Bench, architecture: str) -> Document:
+    """The classic: a tool of the builder's architecture."""
+    other = _other(architecture)
+    tool = bench.file(other, bench.path_of(other, "busybox"))
+    return bench.image(architecture, {"usr/local/bin/tool": (tool, 0o755)})
+
+
+def _foreign_module(bench: Bench, architecture: str) -> Document:
+    other = _other(architecture)
+    module = bench.file(other, bench.path_of(other, "libtinfo.so.6.4"))
+    path = "usr/lib/python3/dist-packages/fast.cpython-311.so"
+    return bench.image(architecture, {path: (module, 0o644)})
+
+
+def _mislabelled(bench: Bench, architecture: str) -> Document:
+    """Everything is of another architecture than index and configuration say."""
+    other = _other(architecture)
+    return bench.image(other, platform=debian.ARCHITECTURES[architecture])
+
+
+def _index_differs(bench: Bench, architecture: str) -> Document:
+    right = debian.ARCHITECTURES[architecture]
+    wrong = bench.image(architecture, platform=debian.ARCHITECTURES[_other(architecture)])
+    return bench.index((right, wrong))
+
+
+def _cut(bench: Bench, architecture: str) -> Document:
+    data = bench.file(architecture, bench.path_of(architecture, "busybox"))
+    return bench.image(architecture, {"usr/local/bin/app": (data[:2000], 0o755)}, Cmd=["app"])
+
+
+def _no_permission(bench: Bench, architecture: str) -> Document:
+    data = bench.file(architecture, bench.path_of(architecture, "busybox"))
+    return bench.image(architecture, {"app": (data, 0o644)}, Cmd=["/app"])
+
+
+def _tool_without_permission(bench: Bench, architecture: str) -> Document:
+    data = bench.file(architecture, bench.path_of(architecture, "busybox"))
+    return bench.image(architecture, {"usr/local/bin/app": (data, 0o644)})
+
+
+def _uncached_library(bench: Bench, architecture: str) -> Document:
+    """libtinfo only in /usr/local/lib, which is searched through a cache that nobody made."""
+    path = bench.path_of(architecture, "libtinfo.so.6.4")
+    folder, _, _ = path.rpartition("/")
+    files: dict[str, File] = {
+        f"{folder}/.wh.libtinfo.so.6": (b"", 0o644),
+        "usr/local/lib/libtinfo.so.6": (bench.file(architecture, path), 0o644),
+        "etc/ld.so.conf": (b"include /etc/ld.so.conf.d/*.conf\n", 0o644),
+        "etc/ld.so.conf.d/local.conf": (b"/usr/local/lib\n", 0o644),
+    }
+    return bench.image(architecture, files)
+
+
+def _loader(bench: Bench, architecture: str) -> Document:
+    names = {
+        "amd64": "ld-linux-x86-64.so.2",
+        "arm64": "ld-linux-aarch64.so.1",
+        "armhf": "ld-linux-armhf.so.3",
+    }
+    names |= {"ppc64el": "ld64.so.2", "s390x": "ld64.so.1"}
+    folders = {"amd64": "lib64", "ppc64el": "lib64"}
+    folder = folders.get(architecture, "lib")
+    return bench.image(architecture, {f"{folder}/.wh.{names[architecture]}": (b"", 0o644)}, Cmd=["bash"])
+
+
+def _hard_link_out(bench: Bench, architecture: str) -> Document:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo("etc/shadow")
+        info.type, info.linkname = tarfile.LNKTYPE, "../../etc/shadow"
+        archive.addfile(info)
+    return bench.image(architecture, tars=[out.getvalue()])
+
+
+BREAKS: dict[str, tuple[Break, str]] = {
+    "index-differs": (_index_differs, "MF101"),
+    "mislabelled": (_mislabelled, "MF201 MF208"),
+    "foreign-tool": (_foreign_tool, "MF201"),
+    "cut-binary": (_cut, "MF207"),
+    "foreign-module": (_foreign_module, "MF208"),
+    "no-such-command": (_with({"a": (b"", 0o644)}, ["nowhere"]), "MF302"),
+    "no-such-path": (_with({"a": (b"", 0o644)}, ["/nowhere/app"]), "MF302"),
+    "no-permission": (_no_permission, "MF303"),
+    "no-loader": (_loader, "MF304"),
+    "no-library": (_without("libtinfo.so.6"), "MF305"),
+    "old-libc": (_old_libc, "MF306"),
+    "no-interpreter": (_with({"app": (b"#!/usr/bin/ruby\n", 0o755)}, ["/app"]), "MF307"),
+    "a-script-that-is-fine": (_with({"app": (b"#!/usr/bin/perl\n", 0o755)}, ["/app"]), ""),
+    "crlf": (_with({"app": (b"#!/bin/sh\r\necho hi\r\n", 0o755)}, ["/app"]), "MF308"),
+    "no-format": (_with({"app": (b"echo hi\n", 0o755)}, ["/app"]), "MF309"),
+    "empty": (_with({"app": (b"", 0o755)}, ["/app"]), "MF309"),
+    "link-loop": (_with({"app": "/other", "other": "/app"}, ["/app"]), "MF310"),
+    "script-loop": (_with({"app": (b"#!/app\n", 0o755)}, ["/app"]), "MF310"),
+    "unknown-user": (_with({"a": (b"", 0o644)}, User="nobody-here"), "MF311"),
+    "tool-no-permission": (_tool_without_permission, "MF312"),
+    "no-loader-cache": (_uncached_library, "MF313"),
+    "hard-link-out": (_hard_link_out, "MF504"),
+}
+
+
+@architectures
+@pytest.mark.parametrize("name", list(BREAKS))
+def test_broken_on_purpose_is_found_as_exactly_that(bench: Bench, architecture: str, name: str) -> None:
+    """One fault, one id; an error makes the answer no."""
+    make, expected = BREAKS[name]
+    report = bench.verify(make(bench, architecture))
+    assert bad(report) == set(expected.split()), [f.to_json() for f in report.findings][:5]
+
+
+def test_arm_v7_code_in_a_v6_image(bench: Bench) -> None:
+    """Debian's armhf is v7; a v6 processor dies of it."""
+    report = bench.verify(bench.image("armhf", platform="linux/arm/v6"))
+    assert bad(report) == {"MF204"}
+    assert report.failed
+
+
+def test_the_command_explains_what_docker_run_would_say(bench: Bench, here: Host) -> None:
+    """As a user sees it: exit code 1, and why."""
+    bench.store.tag(_mislabelled(bench, "arm64"), "broken")
+    bench.store.tag(bench.image("arm64"), "fine")
+    place = f"oci:{bench.folder}/layout"
+    here.env["XDG_CACHE_HOME"] = str(here.home / "cache")
+    fine = here.manyfest("verify", f"{place}:fine", "--strict")
+    assert "linux/arm64" in fine.out
+    broken = here.manyfest("verify", f"{place}:broken", ok=False)
+    assert broken.code == 1
+    assert "exec bash: exec format error" in broken.out
+    shown = here.manyfest("verify", f"{place}:broken", "--json", ok=False).json
+    assert shown["platforms"][0]["start"]["verdict"] == "fails"
+    assert shown["work"]["layers_read"] == 0
