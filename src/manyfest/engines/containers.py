@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running one command in one container, with Docker or Podman, by their own commands.
+
+Both have the same words for it: create, start, inspect, remove. An image is loaded from an archive of ``docker save``
+and named by what the engine says it loaded. A container has no network unless asked for, no terminal and no input; its
+output is bounded, its time is bounded, and it is removed whatever happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from manyfest.errors import EngineError
+from manyfest.platforms import Platform, normalise
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO
+
+__all__ = ["MAX_OUTPUT", "Containers", "Ran", "find"]
+
+MAX_OUTPUT = 256 * 1024
+"""Bytes kept of each stream of a container."""
+
+CALL_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 1800.0
+_NAMES = ("docker", "podman")
+_LOADED = re.compile(r"^Loaded image(?: ID|\(s\))?: (.+)$", re.MULTILINE)
+
+
+class Ran(Value):
+    """How a container ended.
+
+    ``exit_code`` is -1 when it never started or was stopped; ``problem`` is then the engine's reason; ``killed`` says
+    that the kernel's out-of-memory killer ended it.
+    """
+
+    __slots__ = ("errors", "exit_code", "killed", "output", "problem", "seconds", "timed_out")
+    exit_code: int
+    output: bytes
+    errors: bytes
+    problem: str
+    seconds: float
+    timed_out: bool
+    killed: bool
+
+    def __init__(
+        self,
+        exit_code: int,
+        output: bytes = b"",
+        errors: bytes = b"",
+        problem: str = "",
+        seconds: float = 0.0,
+        timed_out: bool = False,
+        killed: bool = False,
+    ) -> None:
+        self._set(
+            exit_code=exit_code,
+            output=output,
+            errors=errors,
+            problem=problem,
+            seconds=seconds,
+            timed_out=timed_out,
+            killed=killed,
+        )
+
+
+class Containers:
+    """One engine: ``name`` is ``docker`` or ``podman``, ``where`` an address as in ``DOCKER_HOST`` or empty."""
+
+    def __init__(self, name: str, where: str = "") -> None:
+        """Raises :class:`EngineError` for another name, or when the command is not installed."""
+        if name not in _NAMES:
+            raise EngineError(f"no engine {name!r}: expected docker or podman")
+        path = shutil.which(name)
+        if path is None:
+            raise EngineError(
+                f"there is no command {name} on PATH", hint=f"apt-get install {_PACKAGES[name]}"
+            )
+        self.name = name
+        self.where = where
+        option = "--host" if name == "docker" else "--url"
+        self._command = [path, *([option, where] if where else [])]
+
+    def platform(self) -> Platform:
+        """What the engine runs on. Raises :class:`EngineError` when it does not answer."""
+        template = "{{.Server.Os}}/{{.Server.Arch}}"
+        if self.name == "podman":
+            # Without a service there is no server: podman is the engine.
+            template = "{{with .Server}}{{.OsArch}}{{else}}{{.Client.OsArch}}{{end}}"
+        said = self._call("version", "--format", template).strip()
+        return normalise(Platform.parse(said))
+
+    def load(self, path: str) -> str:
+        """Take the one image of an archive in; the name to run it by."""
+        said = self._call("load", "--quiet", "--input", path, timeout_s=LOAD_TIMEOUT_S)
+        names = _LOADED.findall(said)
+        if not names:
+            raise EngineError(f"{self}: loading an image: {said.strip()[:200] or 'it did not say its name'}")
+        return str(names[-1]).split(",")[0].strip()
+
+    def forget(self, image: str) -> None:
+        """Remove an image's name, and the image unless something else needs it. What fails is no error."""
+        with contextlib.suppress(EngineError):
+            self._call("image", "rm", "--force", image)
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str] = (),
+        *,
+        timeout_s: float,
+        platform: str = "",
+        network: str = "none",
+    ) -> Ran:
+        """Run ``command`` (empty: the image's own) in a new container. Failing to start is an answer, no error."""
+        name = f"manyfest-{secrets.token_hex(8)}"
+        words = ["create", "--name", name, "--network", network, "--log-driver", "none", "--pull=never"]
+        words += ["--platform", platform] if platform else []
+        started = time.monotonic()
+        try:
+            self._call(*words, image, *command)
+        except EngineError as error:
+            return Ran(-1, problem=str(error).removeprefix(f"{self}: "), seconds=time.monotonic() - started)
+        try:
+            return self._start(name, timeout_s)
+        finally:
+            with contextlib.suppress(EngineError):
+                self._call("rm", "--force", "--volumes", name)
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.where}" if self.where else self.name
+
+    def _start(self, name: str, timeout_s: float) -> Ran:
+        started = time.monotonic()
+        process = self._spawn("start", "--attach", name)
+        with process:
+            streams = [_Drain(process.stdout), _Drain(process.stderr)]
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+                with contextlib.suppress(EngineError):
+                    self._call("kill", name)
+                process.kill()
+            except BaseException:
+                process.kill()
+                raise
+            else:
+                timed_out = False
+            output, errors = (stream.finish() for stream in streams)
+        seconds = time.monotonic() - started
+        if timed_out:
+            problem = f"it did not end within {timeout_s:g} s"
+            return Ran(-1, output, errors, problem, seconds, timed_out=True)
+        code, problem, killed = self._ended(name, process.returncode, errors)
+        return Ran(code, output, errors, problem, seconds, killed=killed)
+
+    def _ended(self, name: str, returned: int, errors: bytes) -> tuple[int, str, bool]:
+        """Exit code, why it never started, was it killed: ``start`` mixes its own codes with the program's."""
+        try:
+            state = json.loads(
+                self._call("inspect", "--type", "container", "--format", "{{json .State}}", name)
+            )
+            code, problem = int(state["ExitCode"]), str(state.get("Error") or "")
+            never = str(state.get("StartedAt", "")).startswith("0001") or state.get("Status") == "created"
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"{self}: what it says of a container cannot be read: {error}") from error
+        if never and not problem:
+            problem = (
+                _last_line(errors.decode("utf-8", "replace")) or f"it did not start (exit code {returned})"
+            )
+        if problem:
+            return -1, _brief(problem), False
+        return code, "", bool(state.get("OOMKilled"))
+
+    def _spawn(self, *words: str) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [*self._command, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise EngineError(f"{self}: {self._command[0]}: {error.strerror}") from error
+
+    def _call(self, *words: str, timeout_s: float = CALL_TIMEOUT_S) -> str:
+        """What a command of the engine prints. Raises :class:`EngineError` with its last line."""
+        try:
+            done = subprocess.run(
+                [*self._command, *words],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(f"{self}: {words[0]}: no answer within {timeout_s:g} s") from error
+        except OSError as error:
+            raise EngineError(f"{self}: {self._command[0]}: {error.strerror}") from error
+        if done.returncode:
+            said = _last_line(done.stderr) or _last_line(done.stdout) or f"exit code {done.returncode}"
+            raise EngineError(f"{self}: {words[0]}: {_brief(said)}", hint=_hint(self.name, done.stderr))
+        return done.stdout
+
+
+_PACKAGES = {"docker": "docker.io", "podman": "podman"}
+
+
+class _Drain:
+    """Reads a stream to its end in a thread, and keeps the beginning."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        self._stream = stream
+        self._kept = bytearray()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while piece := os.read(self._stream.fileno(), 65536):
+            self._kept += piece[: MAX_OUTPUT - len(self._kept)]
+
+    def finish(self) -> bytes:
+        """What was kept, once the writer is gone."""
+        self._thread.join()
+        return bytes(self._kept)
+
+
+def find(name: str = "") -> Containers | None:
+    """The engine of that name, or whichever of docker and podman answers first; ``None`` if none does."""
+    for candidate in (name,) if name else _NAMES:
+        try:
+            engine = Containers(candidate)
+            engine.platform()
+        except EngineError:
+            if name:
+                raise
+            continue
+        return engine
+    return None
+
+
+def _hint(name: str, errors: str) -> str:
+    if "permission denied" in errors.lower():
+        return f"add yourself to the group {name}, or run this as root"
+    if "cannot connect" in errors.lower():
+        return "start the engine, or say where it is with DOCKER_HOST"
+    return ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def _brief(text: str) -> str:
+    """An engine's message without what its layers put around it."""
+    text = text.removeprefix("Error response from daemon: ").removeprefix("Error: ")
+    return text if len(text) <= 400 else f"{text[:400]}…"
