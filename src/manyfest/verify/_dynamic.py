@@ -17,6 +17,7 @@ _MAX_TABLE = 64 << 10
 _MAX_NEEDED = 1024
 _MAX_NAME = 4096
 _MAX_STRINGS = 64 << 10
+_MAX_TEXT = 64 << 10  # of all names together: facts are kept, and a hostile image has many files
 _MAX_VERSIONS = 4096
 _VERSION_WINDOW = 32 << 10
 
@@ -46,36 +47,39 @@ _WEAK, _BASE = 2, 1
 class _Strings:
     """The dynamic string table, read once when it is small, else a name at a time."""
 
-    __slots__ = ("offset", "raw", "size", "survey")
+    __slots__ = ("left", "offset", "raw", "size", "survey")
 
     def __init__(self, survey: Survey, offset: int, size: int) -> None:
-        self.survey, self.offset, self.size = survey, offset, size
+        self.survey, self.offset, self.size, self.left = survey, offset, size, _MAX_TEXT
         self.raw = survey.reader.take(offset, size) if size <= _MAX_STRINGS else b""
 
     def name(self, at: int) -> str:
         """The name at that byte; empty when there is none, and the survey knows why."""
         end = self.raw.find(b"\0", at)
-        if end >= 0:
-            return text(self.raw[at : min(end, at + _MAX_NAME)])
-        return self._far_name(at)
+        name = self.raw[at : min(end, at + _MAX_NAME)] if end >= 0 else self._far_name(at)
+        self.left -= len(name)
+        if self.left < 0:
+            self.survey.broken(f"the dynamic names that are used have more than {_MAX_TEXT} bytes")
+            return ""
+        return text(name)
 
-    def _far_name(self, at: int) -> str:
+    def _far_name(self, at: int) -> bytes:
         if at >= self.size:
             self.survey.broken(f"a name at byte {at} of the dynamic names, which have {self.size}")
-            return ""
+            return b""
         raw = self.survey.reader.take(self.offset + at, min(self.size - at, 256))
         if b"\0" not in raw and len(raw) == 256:
             raw = self.survey.reader.take(self.offset + at, min(self.size - at, _MAX_NAME))
         end = raw.find(b"\0")
         if end >= 0:
-            return text(raw[:end])
+            return raw[:end]
         if len(raw) < min(self.size - at, 256):
             self.survey.unseen("strings")
         else:
             self.survey.broken(
                 f"a name at byte {at} of the dynamic names does not end within {len(raw)} bytes"
             )
-        return ""
+        return b""
 
 
 def read(survey: Survey, segment: Segment) -> bool:

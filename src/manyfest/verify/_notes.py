@@ -146,12 +146,12 @@ def _read_go(survey: Survey) -> None:
     module, _ = _go_text(raw, end)
     if version.startswith((b"go", b"devel")):
         fields["go"] = text(version[:80])
-    settings = []
+    settings: list[tuple[str, str]] = []
     for line in module[16:-16].split(b"\n"):
         if line.startswith(b"build\t"):
             name, _, value = text(line[6:]).partition("=")
-            if name in _GO_SETTINGS:
-                settings.append((name, value))
+            if name in _GO_SETTINGS and len(settings) < len(_GO_SETTINGS):
+                settings.append((name, value[:80]))
     fields["go_settings"] = tuple(settings)
     _apply_go(survey, dict(settings))
 
