@@ -157,6 +157,13 @@ def test_the_index_lists_every_page() -> None:
     assert [kind for kind in KINDS if f"({kind}/" not in text] == []
 
 
+def test_the_glossary_is_sorted() -> None:
+    """So that a word is found, and is there once."""
+    words = re.findall(r"(?m)^\| \*\*([\w ]+)\*\* \|", read("glossary.md"))
+    assert words == sorted(set(words))
+    assert len(words) > 20
+
+
 def test_make_targets_and_tools_exist() -> None:
     """What CONTRIBUTING and README tell to paste."""
     text = "\n".join(block.text for page in ROOT.glob("*.md") for block in blocks(page))
