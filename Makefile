@@ -49,6 +49,7 @@ format: ## format and sort imports
 assets: ## check the generated test assets
 	@tools/venv.sh $(VENV) dev
 	$(PY) tools/make_programs.py --check
+	$(PY) tests/assets/make_assets.py --check
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
