@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ MAX_OUTPUT = 256 * 1024
 CALL_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 1800.0
 _NAMES = ("docker", "podman")
+_CONTAINER = re.compile(r"^unable to start container [0-9a-f]{64}: ")
 _LOADED = re.compile(r"^Loaded image(?: ID|\(s\))?: (.+)$", re.MULTILINE)
 
 
@@ -89,11 +91,23 @@ class Containers:
             )
         self.name = name
         self.where = where
+        self._platform: Platform | None = None
         option = "--host" if name == "docker" else "--url"
         self._command = [path, *([option, where] if where else [])]
 
+    @property
+    def is_remote(self) -> bool:
+        """Is it on another machine, with emulators of its own?"""
+        where = self.where or (os.environ.get("DOCKER_HOST", "") if self.name == "docker" else "")
+        return bool(where) and not where.startswith(("unix://", "fd://"))
+
     def platform(self) -> Platform:
-        """What the engine runs on. Raises :class:`EngineError` when it does not answer."""
+        """What the engine runs on, asked once. Raises :class:`EngineError` when it does not answer."""
+        if self._platform is None:
+            self._platform = self._ask_platform()
+        return self._platform
+
+    def _ask_platform(self) -> Platform:
         template = "{{.Server.Os}}/{{.Server.Arch}}"
         if self.name == "podman":
             # Without a service there is no server: podman is the engine.
@@ -127,6 +141,7 @@ class Containers:
         name = f"manyfest-{secrets.token_hex(8)}"
         words = ["create", "--name", name, "--network", network, "--log-driver", "none", "--pull=never"]
         words += ["--platform", platform] if platform else []
+        words += _own_limits() if self.name == "podman" else []
         started = time.monotonic()
         try:
             self._call(*words, image, *command)
@@ -254,6 +269,16 @@ def find(name: str = "") -> Containers | None:
     return None
 
 
+def _own_limits() -> list[str]:
+    """Podman raises the limits of open files and processes, which it may not where it is rootless or nested."""
+    words = []
+    for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        _, hard = resource.getrlimit(which)
+        if hard != resource.RLIM_INFINITY:
+            words += ["--ulimit", f"{name}={hard}:{hard}"]
+    return words
+
+
 def _hint(name: str, errors: str) -> str:
     if "permission denied" in errors.lower():
         return f"add yourself to the group {name}, or run this as root"
@@ -270,4 +295,5 @@ def _last_line(text: str) -> str:
 def _brief(text: str) -> str:
     """An engine's message without what its layers put around it."""
     text = text.removeprefix("Error response from daemon: ").removeprefix("Error: ")
+    text = _CONTAINER.sub("", text)
     return text if len(text) <= 400 else f"{text[:400]}…"
