@@ -39,7 +39,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Prove",
         (
             ("verify", "tell whether an image is what it says, and would start"),
+            ("compare", "show an image's platforms side by side, and what stands out"),
             ("check", "tell before deploying whether images run on the nodes"),
+            ("smoke", "run every platform of an image and compare"),
         ),
     ),
     ("Run", (("nodes", "show a cluster's nodes by architecture"),)),

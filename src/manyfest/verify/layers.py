@@ -26,7 +26,8 @@ class Entry:
     """One member of a layer.
 
     ``kind``: one of the letters above; ``mode``: permission bits; ``link``: the target of a link, from the root and
-    clean for hard ones; ``text``: the content of the few files that are settings (ld.so.conf, passwd).
+    clean for hard ones; ``text``: the content of the few files that are settings (ld.so.conf, passwd), and
+    what :mod:`~manyfest.verify.packages` keeps of package databases.
     """
 
     __slots__ = ("_facts", "kind", "link", "mode", "owner", "raw_facts", "size", "text")

@@ -32,6 +32,7 @@ from manyfest.verify.layers import (
     Oddity,
     clean_path,
 )
+from manyfest.verify.packages import MAX_DATABASE, is_database, reduced
 from manyfest.verify.streams import MAX_UNPACKED, Unpacked
 
 TYPE_CHECKING = False
@@ -54,7 +55,11 @@ MAX_ODDITIES = 100
 """Kept of one layer; a hostile one could have a million."""
 
 _MAX_EXTENDED = 1024 * 1024
+MAX_KEPT = 16 * 1024 * 1024
+"""Characters of text kept of one layer."""
+
 _MAX_TEXT = 64 * 1024
+_KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/")
 _RECORD = 512
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
@@ -160,6 +165,7 @@ class _Walker:
     """The state between headers: what the extended ones said about the next."""
 
     def __init__(self, tape: _Tape, digest: str) -> None:
+        self.kept = 0
         self.tape = tape
         self.layer = Layer(digest)
         self._pax: dict[bytes, bytes] = {}
@@ -313,8 +319,10 @@ class _Walker:
         if not size or sparse:
             self._skip(size)
             return
-        if path.startswith("etc/") and _is_setting(path) and size <= _MAX_TEXT:
-            entry.text = self._taken(size).decode("utf-8", "replace")
+        if path.startswith(_KEPT_FOLDERS) and self._is_kept(path, size):
+            data = self._taken(size)
+            entry.text = reduced(path, data) if is_database(path) else data.decode("utf-8", "replace")
+            self.kept += len(entry.text)
             self._skip(-size % _RECORD, padded=True)
             return
         head = self.tape.take(min(4, size))
@@ -324,6 +332,12 @@ class _Walker:
             entry.raw_facts = self._facts(head, size)
         else:
             self._skip(size - len(head) + -size % _RECORD, padded=True)
+
+    def _is_kept(self, path: str, size: int) -> bool:
+        """Is it a file whose text is needed later, and small enough, with what is kept already?"""
+        if self.kept > MAX_KEPT:
+            return False
+        return (_is_setting(path) and size <= _MAX_TEXT) or (is_database(path) and size <= MAX_DATABASE)
 
     def _facts(self, head: bytes, size: int) -> Facts | None:
         head += self._taken(min(HEAD, size) - len(head))
