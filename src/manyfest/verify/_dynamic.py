@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import struct
 
-from manyfest.verify._reader import text
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from manyfest.verify.elf import Segment, Survey
@@ -19,7 +17,7 @@ _MAX_NAME = 4096
 _MAX_STRINGS = 64 << 10
 _MAX_TEXT = 64 << 10  # of all names together: facts are kept, and a hostile image has many files
 _MAX_VERSIONS = 4096
-_VERSION_WINDOW = 32 << 10
+_VERSION_START, _VERSION_WINDOW = 2 << 10, 32 << 10
 
 _NEEDED, _STRTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 5, 10, 14, 15, 29
 _FLAGS_1, _PIE = 0x6FFFFFFB, 0x08000000
@@ -56,12 +54,12 @@ class _Strings:
     def name(self, at: int) -> str:
         """The name at that byte; empty when there is none, and the survey knows why."""
         end = self.raw.find(b"\0", at)
-        name = self.raw[at : min(end, at + _MAX_NAME)] if end >= 0 else self._far_name(at)
+        name = self.raw[at:end] if 0 <= end <= at + _MAX_NAME else self._far_name(at)
         self.left -= len(name)
-        if self.left < 0:
-            self.survey.broken(f"the dynamic names that are used have more than {_MAX_TEXT} bytes")
-            return ""
-        return text(name)
+        if self.left >= 0:
+            return name.decode("utf-8", "backslashreplace")
+        self.survey.broken(f"the dynamic names that are used have more than {_MAX_TEXT} bytes")
+        return ""
 
     def _far_name(self, at: int) -> bytes:
         if at >= self.size:
@@ -154,10 +152,10 @@ def _strings(survey: Survey, tags: dict[int, int]) -> _Strings | None:
 class _Versions:
     """A table of symbol versions, from its start on; its length is nowhere written."""
 
-    __slots__ = ("count", "offset", "raw", "survey")
+    __slots__ = ("count", "offset", "raw", "survey", "whole")
 
     def __init__(self, survey: Survey, address: int, count: int) -> None:
-        self.survey, self.count = survey, count
+        self.survey, self.count, self.whole = survey, count, False
         self.offset, self.raw = survey.offset_of(address), b""
         if count > _MAX_VERSIONS:
             survey.broken(f"{count} entries of symbol versions, expected at most {_MAX_VERSIONS}")
@@ -166,13 +164,17 @@ class _Versions:
             survey.broken(f"the symbol versions are at address {address:#x}, which no segment loads")
             self.count = 0
         else:
-            self.raw = survey.reader.take(self.offset, _VERSION_WINDOW)
+            self.raw = survey.reader.take(self.offset, _VERSION_START)
 
     def entry(self, layout: struct.Struct, at: int) -> tuple[int, ...] | None:
         """The entry there, or ``None``, and the survey knows why."""
-        if at + layout.size <= len(self.raw):
+        end = at + layout.size
+        if end > len(self.raw) and not self.whole:
+            self.whole = True
+            self.raw = self.survey.reader.take(self.offset, _VERSION_WINDOW)
+        if end <= len(self.raw):
             return layout.unpack_from(self.raw, at)
-        end = self.offset + at + layout.size
+        end += self.offset
         if end > self.survey.reader.size:
             self.survey.broken(
                 f"the symbol versions would end at byte {end}, the file at {self.survey.reader.size}"

@@ -53,6 +53,7 @@ _MAX_INTERPRETER = 4096  # PATH_MAX, which is where the kernel stops too
 _LOAD, _DYNAMIC, _INTERP, _NOTE = 1, 2, 3, 4
 _GNU_PROPERTY = 0x6474E553
 _MIPS_ABIFLAGS = 0x70000003
+_READ = frozenset((_LOAD, _DYNAMIC, _INTERP, _NOTE, _GNU_PROPERTY, _MIPS_ABIFLAGS))
 _MIPS_FLOATS = {1: "hard", 2: "single", 3: "soft", 5: "hard", 6: "hard", 7: "hard"}
 _EM_MIPS, _EM_ARM = 8, 40
 
@@ -251,7 +252,8 @@ def _read_segments(survey: Survey) -> None:
         survey.broken(f"the header says {header.phnum} program headers, expected at most {_MAX_SEGMENTS}")
         return
     raw = survey.take(header.phoff, header.phnum * entry.size, "segments", "the program headers")
-    survey.segments = [Segment(header.bits, fields) for fields in entry.iter_unpack(raw)]
+    bits = header.bits
+    survey.segments = [Segment(bits, fields) for fields in entry.iter_unpack(raw) if fields[0] in _READ]
     _check_loads(survey, [segment for segment in survey.segments if segment.type == _LOAD])
 
 
