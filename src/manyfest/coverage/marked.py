@@ -25,6 +25,7 @@ __all__ = ["MAX_BYTES", "Marked", "load", "read_file"]
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 200_000
+MAX_DEPTH = 100
 
 
 class Marked:
@@ -133,7 +134,7 @@ def load(raw: bytes, file: str) -> list[Marked]:
             node = loader.get_node()
             if node.tag == "tag:yaml.org,2002:null":
                 continue
-            found.append(_marked(loader, node, budget, ""))
+            found.append(_marked(loader, node, budget, "", 0))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
@@ -158,8 +159,10 @@ class _Budget:
             raise InvalidSpec(f"{self.file}: more than {MAX_VALUES} values, its aliases followed")
 
 
-def _marked(loader: Any, node: Any, budget: _Budget, path: str) -> Marked:
+def _marked(loader: Any, node: Any, budget: _Budget, path: str, depth: int) -> Marked:
     budget.spend()
+    if depth > MAX_DEPTH:
+        raise InvalidSpec(f"{budget.file}:{node.start_mark.line + 1}: nested too deep, or in a loop")
     line, column = node.start_mark.line + 1, node.start_mark.column + 1
     kind = type(node).__name__
     if node.tag == "!reset":  # Compose: this key is taken back
@@ -168,12 +171,12 @@ def _marked(loader: Any, node: Any, budget: _Budget, path: str) -> Marked:
         _refuse_doubles(node)
         loader.flatten_mapping(node)
         fields = {
-            key: _marked(loader, value, budget, f"{path}.{key}" if path else key)
+            key: _marked(loader, value, budget, f"{path}.{key}" if path else key, depth + 1)
             for key, value in _pairs(node)
         }
         return Marked(fields, budget.file, line, column, path)
     if kind == "SequenceNode":
-        items = [_marked(loader, item, budget, f"{path}[{at}]") for at, item in enumerate(node.value)]
+        items = [_marked(loader, item, budget, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)]
         return Marked(items, budget.file, line, column, path)
     value = node.value if node.tag.startswith("!") else loader.construct_object(node, deep=True)
     return Marked(value, budget.file, line, column, path)

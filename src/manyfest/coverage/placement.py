@@ -52,7 +52,7 @@ class SwarmConstraint(Restriction):
     @classmethod
     def parse(cls, text: str) -> SwarmConstraint:
         """Raises :class:`InvalidSpec` unless it is ``KEY == VALUE`` or ``KEY != VALUE``."""
-        found = re.fullmatch(r"\s*([A-Za-z_][\w.\-/]*)\s*(==|!=)\s*(.+?)\s*", text)
+        found = re.fullmatch(r"\s*([A-Za-z_][\w.\-/]*)\s*(==|!=)\s*(\S.*?)\s*", text)
         if found is None:
             raise InvalidSpec(f"{text!r}: expected a constraint such as node.platform.arch == x86_64")
         return cls(found[1], found[2] == "==", found[3])

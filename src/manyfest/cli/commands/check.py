@@ -176,7 +176,7 @@ def _details(args: argparse.Namespace, row: Row, near: Nearest | None) -> list[s
 
     name = f"{row.use.place}: {label(row)}" if row.use.place else label(row)
     if row.state == "not built":
-        return [f"{name}: {note}" for note in row.use.notes]
+        return [f"{row.use.place}: {row.use.owner}: {note}" for note in row.use.notes]
     if row.problem is not None:
         lines = [f"{name}: {row.problem.kind}: {row.problem.message}"]
         return lines + (
