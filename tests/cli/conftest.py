@@ -69,7 +69,7 @@ def layout(tmp_path: Path) -> str:
     """An OCI layout with Docker images ``amd64``, ``armhf`` (whose config only says arm), ``s390x`` and an attested
     OCI index ``attested``."""
     path = str(tmp_path / "layout")
-    store = Layout.create(path)
+    store = Layout.create(path, durable=False)
     for tag, platform in (("amd64", "linux/amd64"), ("armhf", "linux/arm"), ("s390x", "linux/s390x")):
         make_image(store, platform, docker=True, tag=tag)
     make_index(store, ("linux/amd64", "linux/arm64"), attestations=True, tag="attested")

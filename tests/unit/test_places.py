@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyfest.errors import Error, InvalidReference, NotFound, Unsupported
+from manyfest.errors import Error, InvalidReference, NotFound
 from manyfest.stores.archive import Archive
 from manyfest.stores.daemon import DaemonSource, DaemonStore
 from manyfest.stores.dockerarchive import DockerArchive, DockerArchiveStore
@@ -81,10 +81,10 @@ def test_parse(text: str, expected: tuple[str, str, str]) -> None:
         ("docker-archiv:x.tar", InvalidReference, "docker-archive:"),
         ("ftp://x/y", InvalidReference, "places are docker:"),
         ("docker:/app", InvalidReference, "docker://"),
-        ("dir:/tmp/x", Unsupported, "skopeo copy"),
-        ("containers-storage:app", Unsupported, "skopeo copy"),
-        ("https://ghcr.io/acme/app", Unsupported, "leave the scheme out"),
-        ("oci-layout://dir", Unsupported, "oci:DIR"),
+        ("dir:/tmp/x", InvalidReference, "skopeo copy"),
+        ("containers-storage:app", InvalidReference, "skopeo copy"),
+        ("https://ghcr.io/acme/app", InvalidReference, "leave the scheme out"),
+        ("oci-layout://dir", InvalidReference, "oci:DIR"),
         ("oci:", InvalidReference, "path after"),
         ("oci::1", InvalidReference, "path after"),
         ("docker-daemon:", InvalidReference, "empty name"),

@@ -14,7 +14,16 @@ import sys
 
 from manyfest.cli.console import Console
 from manyfest.cli.table import COMMANDS, GROUPS, module_of
-from manyfest.errors import Error, InputError
+from manyfest.errors import (
+    DigestMismatch,
+    Error,
+    InputError,
+    InvalidDocument,
+    NotFound,
+    RegistryError,
+    SizeMismatch,
+    TooLarge,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,16 +232,39 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def _fail(console: Console, error: Error) -> int:
     _flush(console)
+    hint = _hint(error)
     if console.json:
-        _tell_json(console, error, type(error).__name__, str(error), error.hint, error.exit_code)
+        _tell_json(console, error, type(error).__name__, str(error), hint, error.exit_code)
         return error.exit_code
     message = str(error)
     console.tell(f"manyfest: error: {message.removeprefix('manyfest: ')}")
-    for line in error.hint.splitlines():
+    for line in hint.splitlines():
         console.tell(f"hint: {line}")
     if console.verbose:
         _trace(console, error)
     return error.exit_code
+
+
+_HINTS: tuple[tuple[tuple[type[Error], ...], str], ...] = (
+    (
+        (InvalidDocument, TooLarge),
+        "this is not what an image looks like: manyfest inspect REF --raw shows it; whoever made it must make it again",
+    ),
+    (
+        (DigestMismatch, SizeMismatch),
+        "try again; if it stays so the content there is damaged, or something on the way changes it",
+    ),
+    ((NotFound,), "check the spelling; manyfest inspect and manyfest tags show what is there"),
+    ((RegistryError,), "try again later; whoever runs the registry can find the reason in its log"),
+)
+
+
+def _hint(error: Error) -> str:
+    """What to do next, by the kind of error where the error itself does not say."""
+    if error.hint:
+        return error.hint
+    cause = error.__cause__ if isinstance(error.__cause__, Error) else error
+    return next((hint for kinds, hint in _HINTS if isinstance(cause, kinds)), "")
 
 
 def _bug(console: Console, error: Exception) -> int:

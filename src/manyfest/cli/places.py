@@ -61,6 +61,18 @@ class Places:
             self._stores[key] = open_store(place, self.session)
         return self._stores[key], _name_in(place)
 
+    def list_store(self, text: str) -> tuple[Store, str]:
+        """:meth:`store` for a list. Raises :class:`InputError` for places that hold one platform per name."""
+        from manyfest.errors import InputError
+        from manyfest.stores.places import Place
+
+        if Place.parse(text).transport.startswith("docker-"):
+            raise InputError(
+                f"{text}: engines and their archives hold the image of one platform under a name, no list",
+                hint="name a registry, oci:DIR or oci-archive:FILE; manyfest copy brings one platform there",
+            )
+        return self.store(text)
+
     def warm(self, *texts: str) -> None:
         """Open connections to the registries of these places while the first answer is under way.
 

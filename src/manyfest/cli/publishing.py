@@ -10,11 +10,14 @@ from manyfest.indexes.select import images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from manyfest.cli.console import Console
     from manyfest.cli.places import Places
+    from manyfest.content.document import Document
     from manyfest.indexes.spec import Spec
+    from manyfest.stores.base import Source
 
 __all__ = ["publish_and_tell", "tell_warnings"]
 
@@ -23,9 +26,11 @@ def publish_and_tell(
     spec: Spec, places: Places, console: Console, options: Options, *, length: bool = False
 ) -> int:
     """Publish; the last line of the result is the digest (``length``: in manifest-tool's form, with the size)."""
-    target, name = places.store(spec.image)
+    target, name = places.list_store(spec.image)
     with Transfer(console) as transfer:
-        published = publish(spec, target, name, places.source, options, on_event=transfer.on_event)
+        published = publish(
+            spec, target, name, places.source, options, on_event=transfer.on_event, gate=_gate(spec, console)
+        )
     tell_warnings(published, console)
     if console.json:
         console.document(_to_json(spec, published, options, transfer))
@@ -42,6 +47,29 @@ def publish_and_tell(
             console.print(f"Pushed ref {repository}@{descriptor.digest} with digest: {descriptor.digest}")
     console.print(f"Digest: {document.digest} {document.size}" if length else str(document.digest))
     return 0
+
+
+def _gate(spec: Spec, console: Console) -> Callable[[Source, Document], None] | None:
+    """What ``verify`` says of an image before its tag is written; ``None`` when nobody asked."""
+    if not spec.verify:
+        return None
+
+    def gate(source: Source, document: Document) -> None:
+        from manyfest.cli.commands.verify import text
+        from manyfest.errors import VerificationFailed
+        from manyfest.verify.image import verify_image
+
+        report = verify_image(source, document, name=spec.image, strict=spec.verify == "strict")
+        if not report.failed:
+            console.detail(f"{spec.image}: verified")
+            return
+        console.tell(text(report))
+        raise VerificationFailed(
+            f"{spec.image} was not pushed: verify found what is told above",
+            hint="mend the image; manyfest verify IMAGE shows the same of each source, and how to allow a file",
+        )
+
+    return gate
 
 
 def tell_warnings(published: Published, console: Console) -> None:

@@ -93,7 +93,12 @@ class Document:
         """The view of one platform. Raises :class:`InvalidDocument` if this is an index."""
         if self.is_index:
             raise InvalidDocument(f"{self.digest} is an index, expected the manifest of one platform")
-        view = self._view if isinstance(self._view, Manifest) else Manifest(self._json)
+        if isinstance(self._view, Manifest):
+            return self._view
+        try:
+            view = Manifest(self._json)
+        except InvalidDocument as error:
+            raise self._named(error) from error
         object.__setattr__(self, "_view", view)
         return view
 
@@ -102,9 +107,17 @@ class Document:
         """The view of several. Raises :class:`InvalidDocument` if this is a manifest."""
         if not self.is_index:
             raise InvalidDocument(f"{self.digest} is the manifest of one image, expected an index")
-        view = self._view if isinstance(self._view, Index) else Index(self._json)
+        if isinstance(self._view, Index):
+            return self._view
+        try:
+            view = Index(self._json)
+        except InvalidDocument as error:
+            raise self._named(error) from error
         object.__setattr__(self, "_view", view)
         return view
+
+    def _named(self, error: InvalidDocument) -> InvalidDocument:
+        return InvalidDocument(f"{self.digest}: {error}", hint=error.hint)
 
     def to_json(self) -> dict[str, Any]:
         """The parsed JSON, fresh: changing it changes nothing here."""

@@ -26,7 +26,7 @@ import re
 import time
 
 from manyfest.content.document import Document
-from manyfest.errors import InvalidSpec, NotFound, Refused, RegistryError
+from manyfest.errors import InputError, InvalidSpec, NotFound, Refused, RegistryError
 from manyfest.indexes.edit import added, build, refuse_duplicates
 from manyfest.indexes.publish import missing_from
 from manyfest.indexes.select import images, platform_of, platforms_of
@@ -81,10 +81,13 @@ def join(
     """Merge ``entries``, whose content ``target`` already holds, into the tag ``name``.
 
     With ``when_complete`` the tag is not written before every expected platform has been brought. ``pause`` is called
-    with the round's number before every round after the second. Raises :class:`InvalidSpec` for an entry without platform,
-    :class:`Refused` when the tag kept changing for ``tries`` rounds.
+    with the round's number before every round after the second. Raises :class:`InvalidSpec` for an entry that has no
+    platform, :class:`InputError` without a name, :class:`Refused` when the tag kept changing for ``tries`` rounds.
     """
     pool = pool or Pool()
+    if not name:
+        # Beside its marks nobody could tell it any more.
+        raise InputError(f"{target.place}: a list to join has a tag", hint=f"name it: {target.place}:latest")
     _leave_marks(target, name, entries, type, pool)
     known_marks = [mark_name(name, platform) for platform in (*platforms_of(entries), *expect)]
     written = False

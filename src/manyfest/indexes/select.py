@@ -8,8 +8,8 @@ bytes (entries, annotations, unknown fields) are as they were. Attestations go w
 from __future__ import annotations
 
 from manyfest.content.document import Document, ImageConfig
-from manyfest.content.mediatypes import is_index
-from manyfest.errors import InputError, NotFound
+from manyfest.content.mediatypes import is_index, is_manifest
+from manyfest.errors import InputError, InvalidDocument, NotFound
 from manyfest.indexes.edit import rebuilt
 from manyfest.platforms import AnyOf, Only, OnlyStrict, Platform, normalise
 from manyfest.stores.base import load, read
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from manyfest.content.descriptor import Descriptor
+    from manyfest.content.digest import Digest
     from manyfest.platforms import Matcher
     from manyfest.stores.base import Source
 
@@ -45,12 +46,22 @@ def choose(entries: Sequence[Descriptor], matcher: Matcher) -> Descriptor | None
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
+MAX_NESTED = 32
+"""How many indexes inside an index are looked into. Nobody has more than a few; who claims more is hostile."""
+
+
 def image_for(source: Source, root: Document, platform: Platform, *, strict: bool = False) -> Document:
     """The manifest for a platform, through nested indexes; an image that is no index must be for it.
 
-    Raises :class:`NotFound` listing the platforms that are there.
+    Raises :class:`NotFound` listing the platforms that are there, :class:`InvalidDocument` for what nests without end.
     """
     matcher = OnlyStrict(platform) if strict else Only(platform)
+    return _image_for(source, root, platform, matcher, {root.digest})
+
+
+def _image_for(
+    source: Source, root: Document, platform: Platform, matcher: Matcher, seen: set[Digest]
+) -> Document:
     if not root.is_index:
         has = platform_of(source, root)
         if has is not None and matcher.matches(has):
@@ -62,11 +73,33 @@ def image_for(source: Source, root: Document, platform: Platform, *, strict: boo
         return load(source, chosen)
     nested = [chosen] if chosen is not None else [e for e in entries if is_index(e.media_type)]
     for entry in nested:
+        if entry.digest in seen:
+            continue
+        seen.add(entry.digest)
+        if len(seen) > MAX_NESTED:
+            raise InvalidDocument(f"{source.place}: more than {MAX_NESTED} nested indexes under one name")
         try:
-            return image_for(source, load(source, entry), platform, strict=strict)
+            return _image_for(source, load(source, entry), platform, matcher, seen)
         except NotFound:
             continue
+    unsaid = _by_config(source, entries, matcher)
+    if unsaid is not None:
+        return unsaid
     raise _none_for(source, platform, platforms_of(entries))
+
+
+def _by_config(source: Source, entries: Sequence[Descriptor], matcher: Matcher) -> Document | None:
+    """The best of the entries that say no platform: then, as containerd does, their configs are asked."""
+    found: list[tuple[int, Document]] = []
+    for entry in entries:
+        if entry.platform is not None or entry.is_attestation or not is_manifest(entry.media_type):
+            continue
+        document = load(source, entry)
+        stated = platform_of(source, document)
+        rank = None if stated is None else matcher.rank(stated)
+        if rank is not None:
+            found.append((rank, document))
+    return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def platform_of(source: Source, document: Document) -> Platform | None:

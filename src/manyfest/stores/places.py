@@ -28,7 +28,7 @@ manyfest.errors.InvalidReference: 'docker-daemo:app': no place is called 'docker
 
 from __future__ import annotations
 
-from manyfest.errors import InvalidReference, Unsupported
+from manyfest.errors import InvalidReference
 from manyfest.reference import Reference
 from manyfest.values import Value
 
@@ -83,8 +83,8 @@ class Place(Value):
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """Read a place as people write it. Raises :class:`InvalidReference`, or :class:`Unsupported` for a kind of
-        place that other tools have."""
+        """Read a place as people write it. Raises :class:`InvalidReference`, for a kind of place that only other tools
+        have with a hint."""
         scheme, colon, rest = text.partition(":")
         if colon and scheme in _WITH_PATH:
             path, _, name = rest.partition(":")
@@ -211,7 +211,7 @@ def _refuse_other(text: str, scheme: str, rest: str) -> None:
     """Raises for a scheme that is not ours. ``app:1`` and ``localhost:5000/app`` are names, and pass."""
     hint = _ELSEWHERE.get(scheme) or (_ELSEWHERE_WITH_PATH.get(scheme) if rest.startswith("/") else None)
     if hint is not None:
-        raise Unsupported(f"{text!r}: {scheme}: places are not supported", hint=hint)
+        raise InvalidReference(f"{text!r}: {scheme}: places are not supported", hint=hint)
     close = _closest(scheme)
     if close or rest.startswith("//"):
         places = ", ".join(f"{transport}:" for transport in TRANSPORTS)

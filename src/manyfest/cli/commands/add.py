@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     entries, name, pool = entries_of(args), list_name(args.list), Pool()
     with Places(args, console) as places:
-        store, tag = places.store(name)
+        store, tag = places.list_store(name)
         root = store.resolve(tag)
         if not root.is_index:
             raise InputError(

@@ -128,7 +128,7 @@ def _change_pushed(
 ) -> str:
     from manyfest.indexes.edit import changed, rebuilt, refuse_duplicates
 
-    store, tag = places.store(name)
+    store, tag = places.list_store(name)
     root = store.resolve(tag)
     if image is None:
         new = rebuilt(root, root.index.manifests, {**root.index.annotations, **notes})

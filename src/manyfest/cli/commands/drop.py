@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     name, gone = list_name(args.list), platforms(args.platforms)
     with Places(args, console) as places:
-        store, tag = places.store(name)
+        store, tag = places.list_store(name)
         root = store.resolve(tag)
         new = dropped(root, gone)
         held = [str(platform) for platform in platforms_of(new.index.manifests)]

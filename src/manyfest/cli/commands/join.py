@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.when_complete and not expect:
         raise InputError("--when-complete needs to know what complete is", hint="add --expect P,P")
     with Places(args, console) as places:
-        store, tag = places.store(list_name(args.list))
+        store, tag = places.list_store(list_name(args.list))
         joined = None
         if args.images:
             from manyfest.cli.editing import bring_all, entries_of
