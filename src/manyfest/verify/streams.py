@@ -59,7 +59,8 @@ class Unpacked:
         self._name = descriptor.digest.short
         self._stream = Verified(stream, descriptor, place)
         self._limit = limit
-        self._hash = hashlib.sha256()
+        self._digest = str(descriptor.digest)
+        self._hash: Any = hashlib.sha256()
         self._packed = 0
         self.packing = ""
         self.size = 0
@@ -67,7 +68,7 @@ class Unpacked:
     @property
     def diff_id(self) -> str:
         """The digest of the plain bytes, right once the iteration has ended."""
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"sha256:{self._hash.hexdigest()}" if self._hash is not None else self._digest
 
     def __iter__(self) -> Iterator[bytes]:
         """Every plain byte once, in pieces. Reads the packed bytes to their end, so that their digest is checked."""
@@ -75,7 +76,8 @@ class Unpacked:
             for piece in self._pieces():
                 self.size += len(piece)
                 self._check_bounds()
-                self._hash.update(piece)
+                if self._hash is not None:
+                    self._hash.update(piece)
                 yield piece
             while self._read():
                 pass
@@ -104,6 +106,8 @@ class Unpacked:
         if first.startswith(_ZSTD):
             self.packing = "zstd"
             return self._zstd(first)
+        if self._digest.startswith("sha256:"):
+            self._hash = None  # not packed: it is the same digest
         return self._plain(first)
 
     def _plain(self, data: bytes) -> Iterator[bytes]:
