@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 
-from manyfest.verify import _attributes, _dynamic, _notes, machines
+from manyfest.verify import _attributes, _dynamic, _go, _notes, machines
 from manyfest.verify._reader import Reader, text
 from manyfest.verify.facts import Facts
 
@@ -51,9 +51,9 @@ _MAX_SEGMENTS = 1024
 _MAX_INTERPRETER = 4096  # PATH_MAX, which is where the kernel stops too
 
 _LOAD, _DYNAMIC, _INTERP, _NOTE = 1, 2, 3, 4
-_GNU_PROPERTY = 0x6474E553
+_GNU_PROPERTY, _GNU_RELRO = 0x6474E553, 0x6474E552
 _MIPS_ABIFLAGS = 0x70000003
-_READ = frozenset((_LOAD, _DYNAMIC, _INTERP, _NOTE, _GNU_PROPERTY, _MIPS_ABIFLAGS))
+_READ = frozenset((_LOAD, _DYNAMIC, _INTERP, _NOTE, _GNU_PROPERTY, _GNU_RELRO, _MIPS_ABIFLAGS))
 _MIPS_FLOATS = {1: "hard", 2: "single", 3: "soft", 5: "hard", 6: "hard", 7: "hard"}
 _EM_MIPS, _EM_ARM = 8, 40
 
@@ -65,7 +65,7 @@ _WHOLE = 128 << 10
 _FRONT = 2 << 20
 _LATE = 256 << 10
 _TAIL = 4096
-_GO_WINDOW = 64 << 10
+_SMALL = 64 << 10
 
 
 class Header:
@@ -209,7 +209,7 @@ def read(head: bytes, size: int, more: More | None) -> Facts:
     if survey.header.type in (2, 3):
         _read_segments(survey)
         if survey.segments:
-            _read_parts(survey)
+            _read_parts(survey, head)
     if survey.header.machine == _EM_ARM and survey.header.shnum:
         _attributes.read(survey)
     _refine(survey)
@@ -272,7 +272,7 @@ def _check_loads(survey: Survey, loads: list[Segment]) -> None:
         survey.fields.update(page_align_max=max(aligns), page_align_min=min(aligns))
 
 
-def _read_parts(survey: Survey) -> None:
+def _read_parts(survey: Survey, head: bytes) -> None:
     dynamic: Segment | None = None
     notes: list[Segment] = []
     for segment in survey.segments:
@@ -291,7 +291,8 @@ def _read_parts(survey: Survey) -> None:
             survey.fields["float_abi"] = _MIPS_FLOATS.get(raw[7], "") if raw else ""
     is_pie = dynamic is not None and _dynamic.read(survey, dynamic)
     survey.fields["linking"] = _linking(survey, is_pie)
-    _notes.read(survey, notes)
+    is_go = _notes.read(survey, notes)
+    _go.read(survey, head, noted=is_go)
 
 
 def _read_interpreter(survey: Survey, segment: Segment) -> None:
@@ -362,7 +363,10 @@ def wanted(head: bytes, size: int) -> tuple[tuple[int, int], ...]:
         table = b""
     segments = [Segment(header.bits, fields) for fields in entry.iter_unpack(table)]
     ranges = _small_ranges(header, segments)
-    ranges += _load_ranges(segments, b"Go\0\0" in head)
+    ranges += _go.sections(header, head)
+    if b"Go\0\0" in head:
+        ranges += _go.places(segments)
+    ranges += _load_ranges(segments)
     if not segments and header.phnum:
         ranges.append((header.phoff, min(header.phnum, _MAX_SEGMENTS) * entry.size))
         ranges.append((0, _LATE))
@@ -372,7 +376,7 @@ def wanted(head: bytes, size: int) -> tuple[tuple[int, int], ...]:
 def _small_ranges(header: Header, segments: list[Segment]) -> list[tuple[int, int]]:
     """What is named by the program headers, and ARM's attributes, which only sections name."""
     small = (_DYNAMIC, _INTERP, _NOTE, _GNU_PROPERTY, _MIPS_ABIFLAGS)
-    ranges = [(s.offset, min(s.filesz, _GO_WINDOW)) for s in segments if s.type in small]
+    ranges = [(s.offset, min(s.filesz, _SMALL)) for s in segments if s.type in small]
     if header.machine == _EM_ARM and header.shnum:
         # Linkers put the attributes right behind what is loaded, or, in stripped files, before the table.
         ranges.append((max((s.end for s in segments if s.type == _LOAD), default=0), _TAIL))
@@ -380,10 +384,8 @@ def _small_ranges(header: Header, segments: list[Segment]) -> list[tuple[int, in
     return ranges
 
 
-def _load_ranges(segments: list[Segment], is_go: bool) -> list[tuple[int, int]]:
+def _load_ranges(segments: list[Segment]) -> list[tuple[int, int]]:
     loads, ranges = [segment for segment in segments if segment.type == _LOAD], []
-    if is_go:
-        ranges += [(s.offset, min(s.filesz, _GO_WINDOW)) for s in loads if s.flags & 2][:1]
     if loads and any(segment.type == _DYNAMIC for segment in segments):
         # Tools that edit a finished file append a segment with the names they changed.
         last = max(loads, key=lambda s: s.offset)

@@ -289,6 +289,46 @@ def go_program(machine: int, bits: int, settings: str) -> bytes:
     return raw + note + info
 
 
+def test_go_without_a_note_is_found_by_its_section() -> None:
+    """Built with ``-buildid=``, or position independent: Go's linker puts the table of sections into the head."""
+    raw = bytearray(go_program(62, 64, "build\tGOAMD64=v2\n"))
+    (data,) = struct.unpack_from("<Q", raw, 64 + 56 + 8)
+    struct.pack_into("<I", raw, 64, 0x6474E551)  # the note's segment becomes one about the stack
+    sections = struct.pack("<IIQQQQIIQQ", 0, 1, 3, 0, data, len(raw) - data, 0, 0, 16, 0)
+    raw += b"\0" * (-len(raw) % 8)
+    struct.pack_into("<Q", raw, 40, len(raw))
+    struct.pack_into("<HH", raw, 58, 64, 1)
+    found = facts_of(bytes(raw + sections))
+    assert (str(found.platform), found.go) == ("linux/amd64/v2", "go1.26.1")
+    assert streamed(bytes(raw + sections) + bytes(300_000)) == facts_of(
+        bytes(raw + sections) + bytes(300_000)
+    )
+
+
+def test_go_behind_what_becomes_read_only() -> None:
+    """A C linker puts relocated constants first, megabytes of them."""
+    plain = go_program(62, 64, "build\tGOAMD64=v3\n")
+    (data,) = struct.unpack_from("<Q", plain, 64 + 56 + 8)
+    constants = 1 << 20
+    raw = bytearray(plain[:data] + bytes(constants) + plain[data:])
+    size = len(raw) - data
+    struct.pack_into("<QQ", raw, 64 + 56 + 32, size, size)
+    # The note moves to the end of the table: three program headers, the third for what becomes read-only.
+    relro = struct.pack("<IIQQQQQQ", 0x6474E552, 4, data, data, data, constants, constants, 1)
+    raw[64 + 112 : 64 + 112] = relro
+    struct.pack_into("<H", raw, 56, 3)
+    for at in (64, 64 + 56, 64 + 112):
+        fields = list(struct.unpack_from("<IIQQQQQQ", raw, at))
+        fields[2:5] = [fields[2] + 56] * 3
+        struct.pack_into("<IIQQQQQQ", raw, at, *fields)
+    found = facts_of(bytes(raw))
+    assert (found.problem, found.x86_level, found.go) == ("", "v3", "go1.26.1")
+    assert streamed(bytes(raw)) == found
+    head_only = read_facts(bytes(raw[:HEAD]), len(raw))
+    assert head_only is not None
+    assert (head_only.go, head_only.incomplete) == ("go", ("go",))
+
+
 def test_separated_debug_information_is_told_apart() -> None:
     """``objcopy --only-keep-debug`` keeps the program's headers without their content: no lie."""
     raw = bytearray(asset("amd64"))
