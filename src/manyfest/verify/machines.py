@@ -23,7 +23,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FOREIGN", "SYSTEMS", "TABLE", "Identity", "Verdict", "compatible", "identify", "platform"]
+__all__ = [
+    "FOREIGN",
+    "SYSTEMS",
+    "TABLE",
+    "Identity",
+    "Verdict",
+    "compatible",
+    "identify",
+    "platform",
+    "system",
+]
 
 # fmt: off
 TABLE: dict[tuple[int, int, str], tuple[str, str, str]] = {
