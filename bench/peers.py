@@ -141,6 +141,7 @@ def environment(ca: Path | None, scratch: Path) -> dict[str, str]:
     home = _home(scratch)
     docker = home / ".docker"
     docker.mkdir(parents=True, exist_ok=True)
+    (docker / "config.json").write_text("{}\n")  # buildah insists on one
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
     base = {
         **kept,

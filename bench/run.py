@@ -212,6 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{job} {condition} …", file=sys.stderr, flush=True)
                 found = measure(stage, tools, job, condition, _repetitions(job, repetitions))
                 measured.setdefault(job, {})[condition] = found
+    stamp = time.strftime("%Y-%m-%d", time.gmtime())
+    path = RESULTS / f"{stamp}.json"
+    if args.update and path.exists():
+        before = json.loads(path.read_text())["measured"]
+        measured = {job: found for job in JOBS if (found := measured.get(job) or before.get(job))}
     results = {
         "machine": report.machine(),
         "tools": {tool.name: tool.version for tool in tools},
@@ -221,8 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = report.text(results)
     if not args.no_write:
         RESULTS.mkdir(exist_ok=True)
-        stamp = time.strftime("%Y-%m-%d", time.gmtime())
-        (RESULTS / f"{stamp}.json").write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(results, indent=1) + "\n")
         (RESULTS / "latest.md").write_text(text)
     print(text)
     return 1 if args.check and report.has_missed(results) else 0
@@ -238,6 +242,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="of " + ",".join(CONDITIONS))
     parser.add_argument("--tools", default="", help="only these, by name")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
+    parser.add_argument("--update", action="store_true", help="keep what today's file has of other jobs")
     parser.add_argument("--no-write", action="store_true", help="leave bench/results alone")
     parser.add_argument("--project", type=Path, default=ROOT, help="the source tree to install and measure")
     parser.add_argument("--manyfest", default="", metavar="PROGRAM", help="measure this one; install nothing")
