@@ -176,7 +176,9 @@ def _marked(loader: Any, node: Any, budget: _Budget, path: str, depth: int) -> M
         }
         return Marked(fields, budget.file, line, column, path)
     if kind == "SequenceNode":
-        items = [_marked(loader, item, budget, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)]
+        items = [
+            _marked(loader, item, budget, f"{path}[{at}]", depth + 1) for at, item in enumerate(node.value)
+        ]
         return Marked(items, budget.file, line, column, path)
     value = node.value if node.tag.startswith("!") else loader.construct_object(node, deep=True)
     return Marked(value, budget.file, line, column, path)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["Node", "from_file", "from_kubectl", "from_platforms", "from_swarm", "handlers", "this_host"]
 
 BINFMT = "/proc/sys/fs/binfmt_misc"
+_FALLS_BACK = 23
+"""The Engine's major version that began to take what a machine runs besides its own platform."""
+
 _CONTAINERD_BY_DEFAULT = 29
 """The Engine's major version whose new installations keep images in containerd."""
 
@@ -168,13 +171,17 @@ def handlers(folder: str = BINFMT) -> tuple[Platform, ...]:
 
     An interpreter without the flag F is looked for inside the container, where it is not, and does not count.
     """
+    from manyfest.emulate.binfmt import Binfmt
     from manyfest.emulate.programs import PLATFORMS, program
 
-    patterns = [pattern for path in _files(folder) if (pattern := _pattern(path)) is not None]
+    table = Binfmt(folder)
+    if table.state() != "ready":
+        return ()
+    known = table.handlers()
     found = []
     for platform in PLATFORMS:
-        head = program(platform)
-        if any(_matches(head, *pattern) for pattern in patterns):
+        handler = table.winner(program(platform), known)
+        if handler is not None and "F" in handler.flags:
             found.append(platform)
     return tuple(found)
 
@@ -267,8 +274,11 @@ def _host_of(machine: str, system: str) -> Host:
 
 def _docker_store(version: str) -> str:
     major = version.partition(".")[0]
-    newer = major.isdigit() and int(major) >= _CONTAINERD_BY_DEFAULT
-    return "docker-containerd" if newer else "docker"
+    if not major.isdigit():
+        return "docker"
+    if int(major) < _FALLS_BACK:
+        return "docker-20.10"
+    return "docker-containerd" if int(major) >= _CONTAINERD_BY_DEFAULT else "docker"
 
 
 def _node_of_kubernetes(item: Any, where: str) -> Node:
@@ -394,36 +404,3 @@ def _cpus(value: object) -> float | None:
     if text.endswith("m") and text[:-1].isdigit():
         return int(text[:-1]) / 1000
     return float(text) if text.isdigit() else None
-
-
-def _files(folder: str) -> list[str]:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []  # no binfmt_misc here: nothing is emulated
-    return [os.path.join(folder, name) for name in names if name not in ("register", "status")]
-
-
-def _pattern(path: str) -> tuple[int, bytes, bytes] | None:
-    """Offset, magic and mask of an enabled handler that containers can use."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            lines = file.read(64 * 1024).splitlines()
-    except OSError:
-        return None  # gone meanwhile
-    fields = dict(line.partition(" ")[::2] for line in lines[1:] if line)
-    if not lines or lines[0] != "enabled" or "F" not in fields.get("flags:", ""):
-        return None
-    try:
-        magic = bytes.fromhex(fields.get("magic", ""))
-        mask = bytes.fromhex(fields.get("mask", "")) or b"\xff" * len(magic)
-        return (int(fields.get("offset", "0")), magic, mask) if magic else None
-    except ValueError:
-        return None
-
-
-def _matches(head: bytes, offset: int, magic: bytes, mask: bytes) -> bool:
-    part = head[offset : offset + len(magic)]
-    return len(part) == len(magic) and all(
-        (a ^ b) & m == 0 for a, b, m in zip(part, magic, mask, strict=False)
-    )

@@ -43,6 +43,7 @@ __all__ = [
     "Containerd",
     "DockerClassic",
     "DockerContainerd",
+    "DockerOld",
     "Host",
     "Kubernetes",
     "Podman",
@@ -145,7 +146,7 @@ class _Matching(Rule):
 
 
 class DockerClassic(_Matching):
-    """Docker with its own image store (graph drivers), the default before Engine 29."""
+    """Docker 23 and later with its own image store (graph drivers), the default before Engine 29."""
 
     id = "docker"
     title = "Docker, classic store"
@@ -165,6 +166,46 @@ class DockerClassic(_Matching):
         if entry.nested:
             return "stands in an index within the index, which this store does not follow"
         return _misfit(entry.platform, matcher)
+
+
+class DockerOld(Rule):
+    """Docker before Engine 23, which several distributions still ship: one platform, and no way down from it.
+
+    Where an arm finds nothing for its own variant, it takes the first entry for any arm, fit or not.
+    """
+
+    id = "docker-20.10"
+    title = "Docker before 23"
+    evidence = (
+        "https://github.com/moby/moby/blob/v20.10.24/distribution/pull_v2_unix.go",
+        "https://github.com/moby/moby/issues/37647",
+    )
+
+    def choose(self, host: Host, listing: Listing, platform: Platform | None = None) -> Choice:
+        """See :meth:`Rule.choose`."""
+        wanted = platform or normalise(host.platform)
+        if wanted.architecture == "amd64" and platform is None:
+            wanted = wanted.replace(variant="")
+        matcher = OnlyStrict(wanted)
+        if listing.single:
+            return _single(listing, matcher, asked=platform, refuses=True)
+        flat = [entry for entry in listing.images if not entry.nested]
+        fitting = ranked(flat, matcher, lambda entry: entry.platform)
+        careless = [] if fitting or wanted.architecture != "arm" else _any_arm(flat, wanted)
+        choice = _chosen(
+            listing,
+            matcher,
+            next(iter(fitting or careless), None),
+            fitting or careless,
+            lambda entry, _: (
+                "stands in an index within the index" if entry.nested else _misfit(entry.platform, matcher)
+            ),
+        )
+        if careless:
+            return choice.replace(
+                reason=f"nothing is for {wanted}, and then the first entry for any arm is taken"
+            )
+        return choice
 
 
 class DockerContainerd(_Matching):
@@ -226,10 +267,11 @@ class Podman(Rule):
             base = normalise(host.platform)
             # It reads "CPU architecture", which says 8 on every arm64, and knows no levels of amd64.
             variant = {"arm64": "v8", "arm": base.variant}.get(base.architecture, "")
-        lists = {"arm": ("v7", "v6", "v5"), "arm64": ("v8",)}
+        lists = {"arm": ("v8", "v7", "v6", "v5"), "arm64": ("v8",)}
         known = lists.get(base.architecture, ())
+        tried: tuple[str, ...]
         if not variant:
-            tried: tuple[str, ...] = ("", "v8") if base.architecture == "arm64" else ("",)
+            tried = ("", *known)
         elif variant in known:
             tried = (*known[known.index(variant) :], "")
         else:
@@ -344,8 +386,8 @@ class Kubernetes(Rule):
         return choice
 
 
-ENGINES: dict[str, type[_Matching] | type[Podman]] = {
-    rule.id: rule for rule in (DockerClassic, DockerContainerd, Containerd, BuildKit, Podman)
+ENGINES: dict[str, type[_Matching] | type[DockerOld] | type[Podman]] = {
+    rule.id: rule for rule in (DockerClassic, DockerContainerd, DockerOld, Containerd, BuildKit, Podman)
 }
 """The rules of engines, by id; Swarm and Kubernetes stand on one of them."""
 
@@ -378,6 +420,15 @@ def _parse(text: str) -> Platform:
     if text == "unknown/unknown":
         return Platform("unknown", "unknown")
     return Platform.parse(text)
+
+
+def _any_arm(entries: Sequence[Entry], wanted: Platform) -> list[Entry]:
+    return [
+        entry
+        for entry in entries
+        if entry.platform is not None
+        and (entry.platform.os, entry.platform.architecture) == (wanted.os, wanted.architecture)
+    ]
 
 
 def _swarm_name(word: str) -> str:

@@ -61,7 +61,7 @@ def test_a_swarm() -> None:
         "leader",
         "docker-containerd",
     )
-    assert (str(b.platform), b.host.machine, b.engine) == ("linux/386", "i686", "docker")
+    assert (str(b.platform), b.host.machine, b.engine) == ("linux/386", "i686", "docker-20.10")
     assert (b.free_cpus, b.free_memory, a.free_cpus) == (1.5, 3_000_000_000, 2.0)
     assert dict(b.labels or ()) == {"z": "1"}
     assert dict(b.engine_labels) == {"e": "2"}
@@ -203,20 +203,19 @@ def test_registered_emulators(tmp_path: Path) -> None:
     """Enabled, with the flag F; everything else does not count."""
     assert handlers(str(tmp_path / "none")) == ()
     (tmp_path / "status").write_text("enabled\n")
+    (tmp_path / "register").write_text("")
     (tmp_path / "qemu-aarch64").write_text(ARM64.format(flags="OCF"))
     assert [str(p) for p in handlers(str(tmp_path))] == ["linux/arm64"]
     node = this_host(Platform.parse("linux/amd64"), binfmt=str(tmp_path))
     assert node.runs(Platform.parse("linux/arm64")) == "emulated"
     own = this_host(Platform.parse("linux/arm64"), binfmt=str(tmp_path))
     assert own.emulates == ()
-    for text in (
-        ARM64.format(flags="OC"),
-        ARM64.format(flags="F").replace("enabled", "disabled"),
-        "",
-        "enabled\nmagic xx\n",
-    ):
+    for text in (ARM64.format(flags="OC"), ARM64.format(flags="F").replace("enabled", "disabled")):
         (tmp_path / "qemu-aarch64").write_text(text)
         assert handlers(str(tmp_path)) == ()
+    (tmp_path / "qemu-aarch64").write_text(ARM64.format(flags="F"))
+    (tmp_path / "status").write_text("disabled\n")
+    assert handlers(str(tmp_path)) == ()
 
 
 @pytest.mark.parametrize(

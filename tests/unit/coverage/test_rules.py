@@ -20,7 +20,8 @@ from manyfest.coverage.rules import (
 )
 from manyfest.platforms import Platform
 
-DOCKER, STORE, CONTAINERD, BUILDKIT, PODMAN = (rule() for rule in ENGINES.values())
+CURRENT = ("docker", "docker-containerd", "containerd", "buildkit", "podman")
+DOCKER, STORE, CONTAINERD, BUILDKIT, PODMAN = (ENGINES[name]() for name in CURRENT)
 
 
 def host(text: str) -> Host:
@@ -71,7 +72,25 @@ CASES = [
 @pytest.mark.parametrize(("machine", "listed", "expected"), CASES)
 def test_what_engines_take(machine: str, listed: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """Without a platform asked for by name."""
-    assert tuple(taken(rule, machine, *listed) for rule in ENGINES) == expected
+    assert tuple(taken(rule, machine, *listed) for rule in CURRENT) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "listed", "expected"),
+    [
+        ("linux/amd64", ("linux/386",), "-"),
+        ("linux/amd64/v3", ("linux/amd64/v3", "linux/amd64"), "linux/amd64"),
+        ("linux/arm64", V7_ONLY, "-"),
+        ("linux/arm/v7", NO_V7, "linux/arm/v5"),
+        ("linux/arm/v6", V7_ONLY, "linux/arm/v7"),
+        ("linux/arm/v6", UNSAID, "linux/arm"),
+        ("linux/arm/v7", ARM, "linux/arm/v7"),
+        ("linux/s390x", ARM, "-"),
+    ],
+)
+def test_docker_before_23(machine: str, listed: tuple[str, ...], expected: str) -> None:
+    """One platform and no way down; on arm then anything for arm, in the list's order: what moby#37647 complains of."""
+    assert taken("docker-20.10", machine, *listed) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,14 +102,15 @@ def test_what_engines_take(machine: str, listed: tuple[str, ...], expected: tupl
         ("linux/amd64", ("linux/386",), ("linux/386", "-", "-", "linux/386", "-")),
         ("linux/arm64", ("linux/arm64/v8",), ("linux/arm64/v8",) * 5),
         ("linux/arm64/v8", ("linux/arm64",), ("linux/arm64",) * 5),
-        # Without a variant podman tries none: linux/arm is not arm/v7 to it.
-        ("linux/arm", ("linux/arm/v7",), ("linux/arm/v7",) * 4 + ("-",)),
+        # Without a variant podman tries none first, then every one from v8 down.
+        ("linux/arm", ("linux/arm/v6", "linux/arm/v7"), ("linux/arm/v7",) * 5),
+        ("linux/arm", ("linux/arm/v6",), ("linux/arm/v6", "-", "-", "linux/arm/v6", "linux/arm/v6")),
         ("linux/s390x", ("linux/amd64",), ("-",) * 5),
     ],
 )
 def test_what_engines_take_when_asked(asked: str, listed: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """``--platform`` on an amd64 machine."""
-    assert tuple(taken(rule, "linux/amd64", *listed, asked=asked) for rule in ENGINES) == expected
+    assert tuple(taken(rule, "linux/amd64", *listed, asked=asked) for rule in CURRENT) == expected
 
 
 def test_podman_compares_words() -> None:
@@ -147,7 +167,7 @@ def test_a_single_image_skips_matching() -> None:
     for rule in ENGINES:
         assert taken(rule, "linux/amd64", "linux/arm64", single=True) == "linux/arm64"
     refused = tuple(
-        taken(rule, "linux/amd64", "linux/arm64", single=True, asked="linux/amd64") for rule in ENGINES
+        taken(rule, "linux/amd64", "linux/arm64", single=True, asked="linux/amd64") for rule in CURRENT
     )
     assert refused == ("-", "-", "linux/arm64", "linux/arm64", "linux/arm64")
 

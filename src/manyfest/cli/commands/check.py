@@ -45,7 +45,7 @@ def configure(parser: CommandParser) -> None:
     add_nodes(parser)
     parser.add_argument(
         "--engine",
-        choices=("docker", "docker-containerd", "containerd", "buildkit", "podman"),
+        choices=("docker", "docker-containerd", "docker-20.10", "containerd", "buildkit", "podman"),
         default="",
         help="the engine on every node (default: what each node says, else what such a file is for)",
     )
