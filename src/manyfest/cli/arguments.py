@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from manyfest.indexes.spec import Override
 
-__all__ = ["add_override", "add_type", "override", "pairs", "platforms", "split"]
+__all__ = ["add_gate", "add_override", "add_type", "override", "pairs", "platforms", "split"]
 
 
 def split(values: Iterable[str] | None) -> list[str]:
@@ -44,6 +44,24 @@ def add_type(parser: argparse.ArgumentParser) -> None:
         choices=("docker", "oci"),
         default="",
         help="write a Docker manifest list or an OCI index (default: Docker's if every entry is Docker's)",
+    )
+
+
+def add_gate(parser: argparse.ArgumentParser) -> None:
+    """``--verify`` and ``--verify-strict``: look inside before publishing."""
+    parser.add_argument(
+        "--verify",
+        action="store_const",
+        const="yes",
+        default="",
+        help="look inside first, and refuse to push what verify finds errors in",
+    )
+    parser.add_argument(
+        "--verify-strict",
+        action="store_const",
+        const="strict",
+        dest="verify",
+        help="the same, and refuse warnings too",
     )
 
 

@@ -5,7 +5,7 @@ Steps, numbered here and in :func:`publish`:
 
 1. Resolve all entries, and what the tag holds now, side by side.
 2. Refuse what nobody means: two entries for one platform, an expected platform missing, a tag that would shrink.
-3. Build the index; with ``dry_run`` stop here.
+3. Build the index, and show it to the gate, with its children where they are; with ``dry_run`` stop here.
 4. Copy children that the target does not hold from wherever they are.
 5. Write the index under every tag. Nothing before this changes what a reader of the tag sees.
 """
@@ -21,6 +21,7 @@ from manyfest.platforms import normalise
 from manyfest.stores.base import load
 from manyfest.stores.copy import move, plan, present
 from manyfest.stores.pool import Pool
+from manyfest.stores.union import Union
 from manyfest.values import Value
 
 TYPE_CHECKING = False
@@ -124,8 +125,11 @@ def publish(
     *,
     pool: Pool | None = None,
     on_event: Callable[[Event], None] | None = None,
+    gate: Callable[[Source, Document], None] | None = None,
 ) -> Published:
     """Carry out a spec: its index in ``target`` under ``name`` and the spec's further tags.
+
+    ``gate`` is given the index, and a source that its children can be read from; what it raises stops the push.
 
     Raises :class:`Refused` when a gate says no, :class:`InvalidSpec` or :class:`InvalidPlatform` for a spec that cannot
     be carried out, :class:`NotFound` for a missing image, :class:`CopyError` for a failed transfer. After any of them
@@ -159,6 +163,8 @@ def publish(
         before=before,
         replaced=replaced,
     )
+    if gate is not None:
+        gate(Union(item.source for item in found), document)
     if options.dry_run:
         return result
     # 4. and 5.

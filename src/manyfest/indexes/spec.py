@@ -9,6 +9,7 @@ are; the keys marked + are ours::
     annotations: {k: v}             on the index
     type: oci                     + oci | docker; left out: docker if every entry is and nothing is annotated
     expect: [linux/amd64]         + never publish without these
+    verify: true                  + never publish what `manyfest verify` finds errors in; strict: nor warnings
     manifests:
       - image: reg/app:arm          a reference, or any place (oci:…, docker-archive:…)
         platform: {architecture: arm, os: linux, variant: v7, os.version: "", os.features: []}
@@ -35,13 +36,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["TYPES", "Entry", "Override", "Spec", "expand_template"]
+__all__ = ["GATES", "TYPES", "Entry", "Override", "Spec", "expand_template"]
 
 TYPES = ("", "oci", "docker")
+GATES = ("", "yes", "strict")
 
 # Keys of a project's manyfest.yaml that say how to build; a list spec may carry them along.
 _PROJECT_KEYS = frozenset({"platforms", "compile", "build", "nodes", "smoke"})
-_SPEC_KEYS = frozenset({"image", "tags", "annotations", "type", "expect", "manifests"}) | _PROJECT_KEYS
+_SPEC_KEYS = (
+    frozenset({"image", "tags", "annotations", "type", "expect", "verify", "manifests"}) | _PROJECT_KEYS
+)
 _ENTRY_KEYS = frozenset({"image", "platform", "digest", "annotations", "replaces"})
 _PLATFORM_KEYS = {
     "os": "os",
@@ -166,7 +170,7 @@ class Entry(Value):
 class Spec(Value):
     """A list: where it goes and what it is made of. Entries keep the order they were given in."""
 
-    __slots__ = ("annotations", "entries", "expect", "image", "project", "tags", "type")
+    __slots__ = ("annotations", "entries", "expect", "image", "project", "tags", "type", "verify")
     image: str
     entries: tuple[Entry, ...]
     tags: tuple[str, ...]
@@ -174,6 +178,7 @@ class Spec(Value):
     type: str
     expect: tuple[Platform, ...]
     project: tuple[tuple[str, Any], ...]
+    verify: str
 
     def __init__(
         self,
@@ -185,9 +190,12 @@ class Spec(Value):
         type: str = "",
         expect: tuple[Platform, ...] = (),
         project: tuple[tuple[str, Any], ...] = (),
+        verify: str = "",
     ) -> None:
         if type not in TYPES:
             raise InvalidSpec(f"type: {type!r}, expected oci or docker")
+        if verify not in GATES:
+            raise InvalidSpec(f"verify: {verify!r}, expected true, false or strict")
         self._set(
             image=image,
             entries=entries,
@@ -196,6 +204,7 @@ class Spec(Value):
             type=type,
             expect=expect,
             project=project,
+            verify=verify,
         )
 
     @classmethod
@@ -216,6 +225,7 @@ class Spec(Value):
             type=_text(fields.get("type") or "", "type"),
             expect=tuple(_platform(text, "expect") for text in _texts(fields.get("expect"), "expect")),
             project=tuple((key, fields[key]) for key in fields if key in _PROJECT_KEYS),
+            verify=_gate(fields.get("verify")),
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -226,6 +236,7 @@ class Spec(Value):
             "annotations": dict(self.annotations),
             "type": self.type,
             "expect": [str(platform) for platform in self.expect],
+            "verify": True if self.verify == "yes" else self.verify,
             **dict(self.project),
         }
         written = {key: value for key, value in fields.items() if value}
@@ -336,6 +347,12 @@ def _entry_to_mapping(entry: Entry) -> dict[str, Any]:
         "replaces": entry.replaces,
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _gate(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return "yes" if value else ""
+    return _text(value, "verify")
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:

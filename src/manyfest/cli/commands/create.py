@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from manyfest.cli.arguments import add_type, pairs, platforms, split
+from manyfest.cli.arguments import add_gate, add_type, pairs, platforms, split
 from manyfest.errors import InputError, Refused
 
 TYPE_CHECKING = False
@@ -42,6 +42,7 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument("--annotation", metavar="KEY=VALUE", action="append", help="annotation on the index")
     parser.add_argument("--expect", metavar="P,P", action="append", help="never push without these platforms")
     parser.add_argument("--allow-shrink", action="store_true", help="with --push: the tag may lose platforms")
+    add_gate(parser)
     add_type(parser)
 
 
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         annotations=tuple(pairs(args.annotation).items()),
         type=args.type,
         expect=platforms(args.expect),
+        verify=args.verify,
     )
     with Places(args, console) as places:
         if args.push:
@@ -146,4 +148,5 @@ def _amended(known: Spec, given: Spec, seen: Sequence[Entry]) -> Spec:
         annotations=tuple({**dict(known.annotations), **dict(given.annotations)}.items()),
         type=given.type or known.type,
         expect=given.expect or known.expect,
+        verify=given.verify or known.verify,
     )

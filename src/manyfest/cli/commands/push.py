@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from manyfest.cli.arguments import add_type, pairs, platforms, split
+from manyfest.cli.arguments import add_gate, add_type, pairs, platforms, split
 from manyfest.errors import InputError
 
 TYPE_CHECKING = False
@@ -53,6 +53,7 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--tag", metavar="TAG", action="append", help="one more tag for the same list; may be repeated"
     )
+    add_gate(parser)
     add_type(parser)
     parser.add_argument(
         "--platforms", metavar="P,P", action="append", help="from-args: the platforms to fill in"
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     spec = _spec(args)
     if args.tag:
         spec = spec.replace(tags=tuple(dict.fromkeys((*spec.tags, *split(args.tag)))))
+    if args.verify:
+        spec = spec.replace(verify=args.verify)
     options = Options(
         allow_shrink=args.allow_shrink,
         compat=args.compat,
