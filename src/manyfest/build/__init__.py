@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From source to images: projects, compilers, and the embedded builder. Reads and judges projects, too (``lint``)."""
+"""From a folder with a Dockerfile to one index for all its platforms, without a daemon.
+
+``project`` finds what is in the folder, ``toolchains`` compiles for every platform, ``dockerfile`` and ``expand`` read
+Dockerfiles, ``assemble`` carries one out for a platform, ``layer`` writes the layers, ``plan`` joins it all.
+"""

@@ -34,7 +34,13 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     ("Select", (("resolve", "print the pinned name@digest that an engine would pick"),)),
-    ("Build", (("lint", "find what in a project's files works on one architecture only"),)),
+    (
+        "Build",
+        (
+            ("build", "build a project for all its platforms, without a daemon"),
+            ("lint", "find what in a project's files works on one architecture only"),
+        ),
+    ),
     (
         "Prove",
         (

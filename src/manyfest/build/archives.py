@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tar archives as entries: layers of bases, and local archives that ``ADD`` unpacks. Nothing is unpacked to disk.
+
+An archive is inflated once into a temporary file without a name; its members are read from there by position. Names
+are made relative and lose their ``..``: whatever an archive says, its files land inside the image.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tarfile
+import tempfile
+from typing import TYPE_CHECKING
+
+from manyfest.build.layer import BLOCK, Entry
+from manyfest.errors import BuildError, Error
+from manyfest.stores._files import Slice, translated
+from manyfest.stores._inflate import Inflated, is_compressed
+from manyfest.stores.base import CHUNK, chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from manyfest.stores.base import Readable
+
+__all__ = ["Part", "Spool", "entries_of", "inside", "is_archive", "spool_file"]
+
+MAX_MEMBERS = 1_000_000
+_XATTR = "SCHILY.xattr."
+_KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.CONTTYPE: "file",
+    tarfile.LNKTYPE: "hard",
+    tarfile.SYMTYPE: "link",
+    tarfile.CHRTYPE: "char",
+    tarfile.BLKTYPE: "block",
+    tarfile.DIRTYPE: "dir",
+    tarfile.FIFOTYPE: "fifo",
+}
+
+
+class Spool:
+    """The plain bytes of an archive in a temporary file, made when first needed."""
+
+    def __init__(self, name: str, opened: Callable[[], Readable]) -> None:
+        """``name`` tells this archive's content from every other's; ``opened`` gives its stream, still compressed."""
+        self.name = name
+        self._opened = opened
+        self._fd = -1
+
+    def fd(self) -> int:
+        """A descriptor of the plain archive. Raises what reading it raises."""
+        if self._fd < 0:
+            with (
+                translated("temporary directory", "unpacking an archive", writing=True),
+                tempfile.TemporaryFile(prefix="manyfest-") as file,
+            ):
+                stream = self._opened()
+                try:
+                    for piece in chunks(stream, CHUNK):
+                        file.write(piece)
+                finally:
+                    stream.close()
+                file.flush()
+                self._fd = os.dup(file.fileno())
+        return self._fd
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Part:
+    """A member's bytes."""
+
+    def __init__(self, spool: Spool, start: int, size: int) -> None:
+        self._spool = spool
+        self.start = start
+        self._size = size
+
+    @property
+    def key(self) -> str:
+        """The archive and where in it."""
+        return f"{self._spool.name}@{self.start}+{self._size}"
+
+    def open(self) -> Readable:
+        """A stream by position."""
+        return Slice(self._spool.fd(), self.start, self._size, self._spool.name)
+
+
+def entries_of(spool: Spool, what: str) -> list[Entry]:
+    """The members in order. Kind ``hard`` is a hard link. Raises :class:`BuildError` for a damaged archive."""
+    made: list[Entry] = []
+    if not os.fstat(spool.fd()).st_size:
+        return made
+    try:
+        with os.fdopen(os.dup(spool.fd()), "rb") as file:
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+                for info in archive:
+                    entry = _entry(info, spool)
+                    if entry is not None:
+                        made.append(entry)
+                    if len(made) > MAX_MEMBERS:
+                        raise BuildError(f"{what}: more than {MAX_MEMBERS} files")
+                    archive.members = []  # type: ignore[attr-defined]  # Else every header seen stays in memory.
+    except (tarfile.TarError, UnicodeError) as error:
+        raise BuildError(f"{what}: a damaged tar archive: {error}") from error
+    return made
+
+
+def inside(name: str) -> str:
+    """A member's name as a path in an image: relative, ``..`` cannot leave."""
+    clean = posixpath.normpath("/" + name).lstrip("/")
+    return "" if clean == "." else clean
+
+
+def is_archive(path: str) -> bool:
+    """Is a local file a tar archive, perhaps compressed (gzip, bzip2, xz, zstd)? Looks at bytes, not at names."""
+    try:
+        stream = _plain(path)
+    except (OSError, EOFError, ValueError, Error):
+        return False
+    try:
+        head = stream.read(BLOCK)
+        return len(head) == BLOCK and _is_header(head)
+    except (OSError, EOFError, ValueError, Error):
+        return False
+    finally:
+        stream.close()
+
+
+def spool_file(path: str, name: str) -> Spool:
+    """A local archive; ``name`` holds its hash."""
+    return Spool(name, lambda: _plain(path))
+
+
+def _entry(info: tarfile.TarInfo, spool: Spool) -> Entry | None:
+    kind = _KINDS.get(info.type)
+    path = inside(info.name)
+    if kind is None or info.issparse():
+        raise BuildError(f"{spool.name}: {info.name}: a kind of member ({info.type!r}) that is not read here")
+    if not path:
+        return None
+    pax = tuple(sorted((k, v) for k, v in info.pax_headers.items() if k.startswith(_XATTR)))
+    is_file = kind == "file"
+    return Entry(
+        path,
+        kind,
+        info.mode & 0o7777,
+        uid=info.uid,
+        gid=info.gid,
+        size=info.size if is_file else 0,
+        link=inside(info.linkname) if kind == "hard" else info.linkname,
+        device=(info.devmajor, info.devminor) if kind in ("char", "block") else (0, 0),
+        pax=pax,
+        content=Part(spool, info.offset_data, info.size) if is_file else None,
+    )
+
+
+def _plain(path: str) -> Readable:
+    """A stream of what a local file holds once inflated."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if is_compressed(head):
+        return Inflated(open(path, "rb"), path)
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return bz2.open(path, "rb")
+    if head.startswith(b"\xfd7zXZ\0"):
+        import lzma
+
+        return lzma.open(path, "rb")
+    return open(path, "rb")
+
+
+def _is_header(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``FROM`` and ``COPY --from`` name: images, resolved to one platform's manifest and pinned by digest.
+
+Strict first: the very platform. What a machine of that platform could run besides is taken only within the
+architecture (``linux/amd64`` for ``linux/amd64/v3``, ``linux/arm/v6`` for ``linux/arm/v7``), never 386 for amd64. A
+single image for something else is an error, as is an index that lacks the platform; engines of old took both.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from manyfest.build.archives import Part, Spool, entries_of
+from manyfest.build.layer import Entry
+from manyfest.build.tree import Tree
+from manyfest.content.document import Document, ImageConfig
+from manyfest.errors import BuildError, NotFound
+from manyfest.indexes.select import image_for, platform_of
+from manyfest.platforms import Platform, normalise
+from manyfest.stores._inflate import Inflated
+from manyfest.stores.base import Verified, read
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from manyfest.build.cache import Cache
+    from manyfest.content.descriptor import Descriptor
+    from manyfest.stores.base import Readable, Source
+
+    OpenSource = Callable[[str], tuple[Source, str]]
+
+__all__ = ["Base", "Bases"]
+
+
+class Base(Value):
+    """One platform of a base: where it is, its manifest and its configuration as parsed JSON."""
+
+    __slots__ = ("config", "document", "name", "source")
+    config: ImageConfig
+    document: Document
+    name: str
+    source: Source
+
+    def __init__(self, name: str, source: Source, document: Document, config: ImageConfig) -> None:
+        self._set(name=name, source=source, document=document, config=config)
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """As stored."""
+        return self.document.manifest.layers
+
+
+class Bases:
+    """Resolves names, each once; reads layers when somebody asks what is in them. Safe to use from several threads."""
+
+    def __init__(self, open_source: OpenSource, cache: Cache) -> None:
+        self._open_source = open_source
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._roots: dict[str, tuple[Source, Document]] = {}
+        self._found: dict[tuple[str, Platform], Base] = {}
+        self._listed: dict[str, tuple[Spool, list[Entry]]] = {}
+
+    def find(self, name: str, platform: Platform, where: str) -> Base:
+        """The image for a platform. ``where`` is the line that names it.
+
+        Raises :class:`BuildError` listing what there is instead, or what the place raises.
+        """
+        with self._lock:
+            known = self._found.get((name, platform))
+            if known is not None:
+                return known
+            source, root = self._root(name, where)
+            document = self._image(source, root, platform, f"{where}: {name}")
+            base = Base(name, source, document, ImageConfig(read(source, document.manifest.config)))
+            if len(base.layers) != len(base.config.diff_ids):
+                listed = len(base.config.diff_ids)
+                raise BuildError(
+                    f"{where}: {name}: {len(base.layers)} layers, but its configuration lists {listed}"
+                )
+            self._found[name, platform] = base
+            return base
+
+    def tree(self, base: Base) -> Tree:
+        """The files of a base. Streams its layers unless an earlier build listed them."""
+        tree = Tree()
+        for layer in base.layers:
+            with self._lock:
+                tree.lay(self._listing(base.source, layer))
+        return tree
+
+    def close(self) -> None:
+        """Give temporary files back."""
+        for spool, _ in self._listed.values():
+            spool.close()
+
+    def _root(self, name: str, where: str) -> tuple[Source, Document]:
+        known = self._roots.get(name)
+        if known is None:
+            try:
+                source, tag = self._open_source(name)
+                known = self._roots[name] = (source, source.resolve(tag))
+            except NotFound as error:
+                raise BuildError(
+                    f"{where}: the base {name} is not there: {error}", hint=error.hint
+                ) from error
+        return known
+
+    def _image(self, source: Source, root: Document, platform: Platform, where: str) -> Document:
+        try:
+            return image_for(source, root, platform, strict=True)
+        except NotFound as error:
+            strict = error
+        try:
+            document = image_for(source, root, platform)
+        except NotFound:
+            document = None
+        if document is not None:
+            has = platform_of(source, document)
+            if has is not None and normalise(has).architecture == normalise(platform).architecture:
+                return document
+        kind = "an index without" if root.is_index else "a single image, not for"
+        raise BuildError(
+            f"{where}: {kind} {platform}",
+            hint=f"{strict.hint}; name a base for {platform}, or build without that platform",
+        )
+
+    def _listing(self, source: Source, layer: Descriptor) -> list[Entry]:
+        key = str(layer.digest)
+        if key in self._listed:
+            return self._listed[key][1]
+
+        def opened() -> Readable:
+            stream = Verified(source.open(layer), layer, source.place)
+            if layer.media_type.endswith(("gzip", "zstd")):
+                return _Drained(Inflated(stream, source.place), stream)
+            return stream
+
+        spool = Spool(key, opened)
+        name = f"{layer.digest.algorithm}-{layer.digest.hex}"
+        known = self._cache.read("listings", name)
+        entries = _from_json(known, spool)
+        if entries is None:
+            entries = entries_of(spool, f"{source.place}: layer {layer.digest}")
+            self._cache.save("listings", name, [_to_json(entry) for entry in entries])
+        self._listed[key] = (spool, entries)
+        return entries
+
+
+class _Drained:
+    """An inflated stream whose compressed one is read to its end, where it is verified."""
+
+    def __init__(self, plain: Inflated, stored: Readable) -> None:
+        self._plain = plain
+        self._stored = stored
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._plain.read(size)
+        while not data and self._stored.read(1 << 20):
+            continue
+        return data
+
+    def close(self) -> None:
+        self._plain.close()
+
+
+def _to_json(entry: Entry) -> list[Any]:
+    start = entry.content.start if isinstance(entry.content, Part) else 0
+    device, pax = list(entry.device), [list(pair) for pair in entry.pax]
+    return [
+        entry.path, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.link, device, pax, start,
+    ]  # fmt: skip
+
+
+def _from_json(value: Any, spool: Spool) -> list[Entry] | None:
+    if not isinstance(value, list):
+        return None
+    try:
+        return [_one(fields, spool) for fields in value]
+    except (TypeError, ValueError):
+        return None
+
+
+def _one(fields: list[Any], spool: Spool) -> Entry:
+    path, kind, mode, uid, gid, size, link, device, pax, start = fields
+    return Entry(
+        path,
+        kind,
+        mode,
+        uid=uid,
+        gid=gid,
+        size=size,
+        link=link,
+        device=(device[0], device[1]),
+        pax=tuple((key, text) for key, text in pax),
+        content=Part(spool, start, size) if kind == "file" else None,
+    )

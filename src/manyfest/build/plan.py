@@ -1,0 +1,583 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a project to an index in a store: plan, compile, assemble, write layers, push.
+
+1. Read every platform's Dockerfile; refuse what cannot be carried out before anything is done.
+2. Compile, platforms side by side.
+3. Assemble every platform; a layer that several have is one layer.
+4. Write the layers that no earlier build wrote, side by side.
+5. Configurations, manifests, index. :func:`push` moves what the target lacks and tags it last.
+
+Same files, same settings: same digests. Times in the image are ``epoch`` (``SOURCE_DATE_EPOCH``, else 1970).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from manyfest.build import assemble
+from manyfest.build.assemble import Assembler, needed_stages, refuse_run
+from manyfest.build.bases import Bases
+from manyfest.build.cache import Cache, Hashes
+from manyfest.build.dockerfile import parse
+from manyfest.build.expand import PROXIES
+from manyfest.build.ignore import Context, matcher_for
+from manyfest.build.layer import COMPRESSIONS, Layer, engine_of, key_of, media_type_of
+from manyfest.build.toolchains import Compiler
+from manyfest.content import mediatypes
+from manyfest.content.descriptor import Descriptor
+from manyfest.content.digest import Digest
+from manyfest.content.document import Document
+from manyfest.errors import BuildError, InputError, InvalidProject, NotFound, Refused
+from manyfest.indexes import edit
+from manyfest.indexes.publish import held_platforms, missing_from, refuse_to_shrink
+from manyfest.platforms import Platform, normalise
+from manyfest.stores.base import Source, opener_of
+from manyfest.stores.copy import Plan, move, present
+from manyfest.stores.pool import Pool
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from manyfest.build.assemble import Result
+    from manyfest.build.bases import OpenSource
+    from manyfest.build.dockerfile import Recipe
+    from manyfest.build.project import Project
+    from manyfest.build.toolchains import Job
+    from manyfest.stores.base import Readable, Store
+    from manyfest.stores.copy import Event
+
+__all__ = ["Built", "Options", "Planned", "build", "plan", "push", "source_date_epoch"]
+
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+
+_FOREIGN_LAYERS = {
+    mediatypes.DOCKER_LAYER: mediatypes.OCI_LAYER_GZIP,
+    mediatypes.OCI_LAYER_GZIP: mediatypes.DOCKER_LAYER,
+}
+
+
+class Options(Value):
+    """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image."""
+
+    __slots__ = (
+        "annotations",
+        "args",
+        "compression",
+        "epoch",
+        "jobs",
+        "labels",
+        "platforms",
+        "target",
+        "type",
+    )
+    annotations: tuple[tuple[str, str], ...]
+    args: tuple[tuple[str, str], ...]
+    compression: str
+    epoch: int
+    jobs: int
+    labels: tuple[tuple[str, str], ...]
+    platforms: tuple[Platform, ...]
+    target: str
+    type: str
+
+    def __init__(
+        self,
+        platforms: tuple[Platform, ...],
+        *,
+        annotations: tuple[tuple[str, str], ...] = (),
+        args: tuple[tuple[str, str], ...] = (),
+        compression: str = "gzip",
+        epoch: int = 0,
+        jobs: int = 0,
+        labels: tuple[tuple[str, str], ...] = (),
+        target: str = "",
+        type: str = "oci",
+    ) -> None:
+        if compression not in COMPRESSIONS:
+            raise InputError(f"compression {compression!r}: expected one of {', '.join(COMPRESSIONS)}")
+        media_type_of(compression, docker=type == "docker")
+        if type == "docker" and annotations:
+            raise InputError(
+                "annotations in Docker's format, which has none", hint="use --type oci, or labels"
+            )
+        if not platforms:
+            raise InputError("no platform to build for", hint="name some: --platform linux/amd64,linux/arm64")
+        self._set(
+            platforms=platforms,
+            annotations=annotations,
+            args=args,
+            compression=compression,
+            epoch=epoch,
+            jobs=jobs or os.cpu_count() or 1,
+            labels=labels,
+            target=target,
+            type=type,
+        )
+
+
+class Planned(Value):
+    """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed."""
+
+    __slots__ = ("bases", "dockerfile", "job", "platform")
+    bases: tuple[tuple[str, str, str], ...]
+    dockerfile: str
+    job: Job | None
+    platform: Platform
+
+    def __init__(
+        self, platform: Platform, dockerfile: str, bases: tuple[tuple[str, str, str], ...], job: Job | None
+    ) -> None:
+        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job)
+
+
+class Built(Source):
+    """A finished build: an index, its images, and where their blobs are. A source like any other."""
+
+    place = "the build"
+
+    def __init__(self, cache: Cache) -> None:
+        self.index = Document(mediatypes.OCI_INDEX, b'{"schemaVersion":2,"manifests":[]}')
+        self.platforms: list[tuple[Platform, Document]] = []
+        self.layers_made = 0
+        self.layers_reused = 0
+        self.compressor = ""
+        self._cache = cache
+        self._documents: dict[Digest, Document] = {}
+        self._small: dict[Digest, bytes] = {}
+        self._elsewhere: dict[Digest, Source] = {}
+
+    def resolve(self, name: str) -> Document:
+        """The index (``""``) or a manifest by digest."""
+        if not name:
+            return self.index
+        found = next((d for d in (self.index, *self._documents.values()) if str(d.digest) == name), None)
+        if found is None:
+            raise NotFound(f"{self.place}: no document {name}")
+        return found
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Is it a part of this build?"""
+        return descriptor.digest in {*self._documents, *self._small, *self._elsewhere} or self._cache.has(
+            descriptor
+        )
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> Readable:
+        """A blob: a configuration, a layer made here, or a base's layer from where the base is."""
+        raw = self._small.get(descriptor.digest)
+        if raw is not None:
+            return opener_of(raw)(offset)
+        other = self._elsewhere.get(descriptor.digest)
+        return other.open(descriptor, offset) if other is not None else self._cache.open(descriptor, offset)
+
+    def source_of(self, descriptor: Descriptor) -> Source:
+        """The place that holds a blob, so that a registry can mount from another repository."""
+        return self._elsewhere.get(descriptor.digest, self)
+
+    def note(
+        self, document: Document, platform: Platform, config: bytes, base: Mapping[Digest, Source]
+    ) -> None:
+        """Take an image in."""
+        self.platforms.append((platform, document))
+        self._documents[document.digest] = document
+        self._small[Digest.of(config)] = config
+        self._elsewhere.update(base)
+
+
+def plan(
+    project: Project,
+    options: Options,
+    host: Platform,
+    open_source: OpenSource,
+    cache: Cache,
+) -> list[Planned]:
+    """What :func:`build` would do, platform by platform. Resolves bases, compiles nothing.
+
+    Raises what reading the Dockerfiles and resolving bases raises.
+    """
+    work = _Work(project, options, host, open_source, cache)
+    try:
+        return work.planned()
+    finally:
+        work.close()
+
+
+def build(
+    project: Project,
+    options: Options,
+    host: Platform,
+    open_source: OpenSource,
+    cache: Cache,
+    *,
+    on_step: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Built:
+    """Build all platforms. ``on_step`` hears what was done, ``on_warning`` what should be looked at, each once.
+
+    Raises :class:`InvalidProject`, :class:`BuildError`, or what the bases' places raise. Nothing is pushed.
+    """
+    work = _Work(project, options, host, open_source, cache, on_step, on_warning)
+    try:
+        return work.built()
+    finally:
+        work.close()
+
+
+def push(
+    built: Built,
+    target: Store,
+    names: Sequence[str],
+    *,
+    index: bool = True,
+    expect: Sequence[Platform] = (),
+    allow_shrink: bool = False,
+    pool: Pool | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+) -> Document:
+    """Move what the target lacks, and tag it last. ``index=False`` pushes the only image without an index around it.
+
+    Raises :class:`Refused` when an expected platform is missing or the tag would lose one, :class:`CopyError` for a
+    failed transfer. Every tag is then as it was.
+    """
+
+    pool = pool or Pool()
+    there = [platform for platform, _ in built.platforms]
+    absent = missing_from(expect, there)
+    if absent:
+        raise Refused(f"expected {', '.join(map(str, absent))}, which was not built")
+    if not index and len(built.platforms) != 1:
+        raise InputError(
+            f"{target.place} holds images of one platform, got {len(built.platforms)}",
+            hint="name one with --platform, or push to a registry or a layout",
+        )
+    root = built.index if index else built.platforms[0][1]
+    older: Document | None = None
+    try:
+        older = target.resolve(names[0]) if names and names[0] else None
+    except NotFound:
+        older = None
+    if older is not None and index and not allow_shrink:
+        refuse_to_shrink(target.place, names[0], held_platforms(target, older), there)
+    moved = _Moved(built, root)
+    if older is not None:
+        same = older.digest == root.digest
+        moved = moved.less(set(moved.documents) if same else present(moved, target, pool))
+    if on_plan is not None:
+        on_plan(moved)
+    todo = list(names)
+    if older is not None and older.digest == root.digest:
+        todo = [name for name in names[1:] if not _points_at(target, name, root)]
+        if not todo:
+            return root
+    move(moved, target, todo, root, pool, on_event)
+    return root
+
+
+def source_date_epoch(environment: Mapping[str, str]) -> int:
+    """``SOURCE_DATE_EPOCH`` (https://reproducible-builds.org/specs/source-date-epoch/), or 0. Raises InputError."""
+    text = environment.get("SOURCE_DATE_EPOCH", "").strip()
+    if not text:
+        return 0
+    if not text.isdecimal() or int(text) > 0o77777777777:
+        raise InputError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)
+
+
+class _Moved(Plan):
+    """A plan whose blobs come from where each is: layers of a base from the base's own place."""
+
+    def __init__(self, built: Built, root: Document) -> None:
+        super().__init__()
+        self._built = built
+        self.levels = [[root]]
+        self.note(built, root)
+        if root.is_index:
+            images = list(dict.fromkeys(document for _, document in built.platforms))
+            self.levels.append(images)
+            for document in images:
+                self.note(built, document)
+
+    @property
+    def blobs(self) -> dict[Digest, tuple[Source, Descriptor]]:
+        return {digest: (self._built.source_of(blob), blob) for digest, (_, blob) in super().blobs.items()}
+
+    def less(self, there: set[Digest]) -> _Moved:
+        """Without these documents and the blobs that only they need."""
+        rest = self.without(there)
+        made = _Moved.__new__(_Moved)
+        Plan.__init__(made)
+        made._built = self._built
+        made.documents = rest.documents
+        made.levels = rest.levels
+        return made
+
+
+class _Work:
+    """One build under way."""
+
+    def __init__(
+        self,
+        project: Project,
+        options: Options,
+        host: Platform,
+        open_source: OpenSource,
+        cache: Cache,
+        on_step: Callable[[str], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        self.project = project
+        self.options = options
+        self.host = host
+        self.cache = cache
+        self.bases = Bases(open_source, cache)
+        self.hashes = Hashes(cache, project.folder)
+        self.pool = Pool(options.jobs)
+        self._tell = on_step or _ignore
+        self._warn = on_warning or _ignore
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+        self._assemblers: list[Assembler] = []
+        self._recipes: dict[str, Recipe] = {}
+        self.compiler = (
+            None
+            if project.compile is None
+            else Compiler(project.folder, project.compile, cache, self.hashes, self._compiled)
+        )
+
+    def close(self) -> None:
+        """End compilers, drop temporary files, keep what was learned."""
+        if self.compiler is not None:
+            self.compiler.stop()
+        for assembler in self._assemblers:
+            for spool in assembler.spools:
+                spool.close()
+        self.bases.close()
+        self.hashes.save()
+
+    def planned(self) -> list[Planned]:
+        """See :func:`plan`."""
+        self._check()
+        made = []
+        for platform in self.options.platforms:
+            assembler = self._assembler(platform, {})
+            job = self.compiler.job(platform) if self.compiler is not None else None
+            path = self.project.dockerfile_for(platform)
+            made.append(Planned(platform, path, tuple(self._bases_of(assembler)), job))
+        return made
+
+    def built(self) -> Built:
+        """See :func:`build`."""
+        # 1.
+        self._check()
+        # 2.
+        over = self._compile()
+        # 3.
+        results = []
+        for platform in self.options.platforms:
+            assembler = self._assembler(platform, over.get(platform, {}))
+            results.append((platform, assembler.result()))
+        self._warn_unused()
+        # 4.
+        written = self._write(results)
+        # 5.
+        built = Built(self.cache)
+        entries = []
+        for platform, result in results:
+            document = self._image(built, platform, result, [written[id(each)] for each in result.layers])
+            entries.append(document.descriptor.with_platform(platform))
+        edit.refuse_duplicates(entries)
+        built.index = edit.build(
+            entries, type=self.options.type, annotations=dict(self.options.annotations) or None
+        )
+        built.layers_made, built.layers_reused = self.cache.made, self.cache.reused
+        built.compressor = engine_of(self.options.compression)
+        return built
+
+    def _check(self) -> None:
+        """What can be refused by reading alone."""
+        seen: set[Platform] = set()
+        for platform in self.options.platforms:
+            if normalise(platform) in seen:
+                raise InputError(f"{platform} is asked for twice")
+            seen.add(normalise(platform))
+            recipe = self._recipe(platform)
+            for stage in needed_stages(recipe, self._target()):
+                for step in stage.steps:
+                    if step.name == "RUN":
+                        raise refuse_run(step, recipe.where(step.line), str(platform))
+
+    def _target(self) -> str:
+        return self.options.target or self.project.target
+
+    def _recipe(self, platform: Platform) -> Recipe:
+        path = self.project.dockerfile_for(platform)
+        if path not in self._recipes:
+            try:
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    text = file.read()
+            except OSError as error:
+                raise InvalidProject(f"{path}: {error.strerror}") from error
+            recipe = self._recipes[path] = parse(text, os.path.relpath(path))
+            for warning in recipe.warnings:
+                self._warn_once(warning)
+        return self._recipes[path]
+
+    def _assembler(self, platform: Platform, over: Mapping[str, str]) -> Assembler:
+        path = self.project.dockerfile_for(platform)
+        ignore, ignore_file = matcher_for(self.project.folder, path)
+        context = Context(self.project.folder, ignore, self.hashes, ignore_file=ignore_file, over=over)
+        assembler = Assembler(
+            self._recipe(platform),
+            platform,
+            self.host,
+            context,
+            self.bases,
+            args={**dict(self.project.args), **dict(self.options.args)},
+            epoch=self.options.epoch,
+            target=self._target(),
+            warn=self._warn_once,
+        )
+        self._assemblers.append(assembler)
+        return assembler
+
+    def _bases_of(self, assembler: Assembler) -> list[tuple[str, str, str]]:
+        found = []
+        for stage in needed_stages(assembler.recipe, self._target()):
+            name, parent, platform = assembler.base_of(stage)
+            if parent is not None:
+                continue
+            digest = ""
+            if name != "scratch":
+                base = self.bases.find(name, platform, assembler.recipe.where(stage.line))
+                digest = str(base.document.digest)
+            found.append((stage.name or str(stage.index), name, digest))
+        return found
+
+    def _compile(self) -> dict[Platform, dict[str, str]]:
+        if self.compiler is None:
+            return {}
+        compiler = self.compiler
+
+        def one(platform: Platform) -> dict[str, str]:
+            try:
+                return compiler.run(platform)
+            except BaseException:
+                compiler.stop()
+                raise
+
+        try:
+            made = self.pool.map(one, self.options.platforms)
+        except BaseException:
+            compiler.stop()
+            raise
+        return dict(zip(self.options.platforms, made, strict=True))
+
+    def _compiled(self, platform: Platform, reused: bool) -> None:
+        with self._lock:
+            self._tell(f"compiled for {platform}" + (" (unchanged)" if reused else ""))
+
+    def _write(self, results: Sequence[tuple[Platform, Result]]) -> dict[int, Layer]:
+        docker = self.options.type == "docker"
+        by_key: dict[str, list[Any]] = {}
+        keys: dict[int, str] = {}
+
+        for _, result in results:
+            for entries in result.layers:
+                if id(entries) not in keys:
+                    key = key_of(entries, self.options.epoch, self.options.compression)
+                    keys[id(entries)] = key
+                    by_key.setdefault(key, entries)
+        order = sorted(by_key, key=lambda key: -sum(entry.size for entry in by_key[key]))
+        made = self.pool.map(
+            lambda key: self.cache.layer(
+                by_key[key], self.options.epoch, self.options.compression, docker=docker
+            ),
+            order,
+        )
+        layers = dict(zip(order, made, strict=True))
+        return {each: layers[key] for each, key in keys.items()}
+
+    def _image(self, built: Built, platform: Platform, result: Result, layers: list[Layer]) -> Document:
+        docker = self.options.type == "docker"
+        base = result.base
+        config = {k: v for k, v in result.config.items() if v not in (None, {}, [])}
+        if self.options.labels:
+            config["Labels"] = {**(config.get("Labels") or {}), **dict(self.options.labels)}
+        below = list(base.config.diff_ids) if base is not None else []
+        fields = {
+            "created": assemble.timestamp(self.options.epoch),
+            **{k: v for k, v in result.fields.items() if k in ("author", "os.features")},
+            "architecture": platform.architecture,
+            "os": platform.os,
+            **({"variant": platform.variant} if platform.variant else {}),
+            **{k: v for k, v in result.fields.items() if k == "os.version"},
+            "config": config,
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [str(d) for d in (*below, *(x.diff_id for x in layers))],
+            },
+            "history": result.history,
+        }
+        raw = _encoded(fields)
+        config_type = mediatypes.DOCKER_CONFIG if docker else mediatypes.OCI_CONFIG
+        stored = [self._base_layer(each, base.name) for each in base.layers] if base is not None else []
+        manifest: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST,
+            "config": Descriptor.of(raw, config_type).to_json(),
+            "layers": [each.to_json() for each in (*stored, *(x.descriptor for x in layers))],
+        }
+        annotations = dict(self.options.annotations)
+        if base is not None:
+            annotations.update({BASE_NAME: base.name, BASE_DIGEST: str(base.document.digest)})
+        if annotations and not docker:
+            manifest["annotations"] = annotations
+        document = Document(manifest["mediaType"], _encoded(manifest))
+        sources = {} if base is None else {layer.digest: base.source for layer in base.layers}
+        built.note(document, platform, raw, sources)
+        return document
+
+    def _base_layer(self, layer: Descriptor, name: str) -> Descriptor:
+        """A base's layer under the media type that goes with this image: the bytes are the same."""
+        wanted_docker = self.options.type == "docker"
+        if mediatypes.is_docker(layer.media_type) == wanted_docker:
+            return layer.bare()
+        other = _FOREIGN_LAYERS.get(layer.media_type)
+        if other is None:
+            raise BuildError(
+                f"{name}: a layer of type {layer.media_type} in {self.options.type} format",
+                hint=f"build with --type {'oci' if wanted_docker else 'docker'}",
+            )
+        return Descriptor(other, layer.digest, layer.size)
+
+    def _warn_unused(self) -> None:
+        used = {name for assembler in self._assemblers for name in assembler.used} | PROXIES
+        for name in dict(self.options.args):
+            if name not in used:
+                self._warn_once(f"build argument {name} is given, but no ARG of that name was met")
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warn(text)
+
+
+def _points_at(target: Store, name: str, root: Document) -> bool:
+    try:
+        return target.peek(name).digest == root.digest
+    except NotFound:
+        return False
+
+
+def _encoded(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _ignore(_: str) -> None:
+    pass

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a project's folder: Dockerfiles, and ``manyfest.yaml`` if there is one.
+
+A project has one ``Dockerfile``, or one for each architecture under any of its names (``Dockerfile.arm64``,
+``Dockerfile.armhf``, ``Dockerfile.x86_64``), or both: the architecture's own goes first. ``manyfest.yaml`` is a list
+spec (:mod:`manyfest.indexes.spec`) with more keys; ``docs/reference/manyfest-yaml.md`` describes them all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from manyfest import drafts
+from manyfest.build.toolchains import TOOLCHAINS, Compile
+from manyfest.errors import InputError, InvalidPlatform, InvalidProject
+from manyfest.platforms import Platform, from_name, normalise
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from manyfest.indexes.spec import Spec
+
+__all__ = ["FILE", "Project", "load"]
+
+FILE = "manyfest.yaml"
+_COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env"})
+_BUILD_KEYS = frozenset({"dockerfile", "args", "target"})
+
+
+class Project(Value):
+    """A folder that can be built.
+
+    ``dockerfiles``: the files named after an architecture, by platform. ``dockerfile``: the one for all others, or
+    empty. ``platforms``: what the project says it is for, may be empty.
+    """
+
+    __slots__ = ("args", "compile", "dockerfile", "dockerfiles", "folder", "platforms", "spec", "target")
+    args: tuple[tuple[str, str], ...]
+    compile: Compile | None
+    dockerfile: str
+    dockerfiles: tuple[tuple[Platform, str], ...]
+    folder: str
+    platforms: tuple[Platform, ...]
+    spec: Spec | None
+    target: str
+
+    def __init__(
+        self,
+        folder: str,
+        dockerfile: str = "",
+        dockerfiles: tuple[tuple[Platform, str], ...] = (),
+        *,
+        args: tuple[tuple[str, str], ...] = (),
+        compile: Compile | None = None,
+        platforms: tuple[Platform, ...] = (),
+        spec: Spec | None = None,
+        target: str = "",
+    ) -> None:
+        self._set(
+            folder=folder,
+            dockerfile=dockerfile,
+            dockerfiles=dockerfiles,
+            args=args,
+            compile=compile,
+            platforms=platforms,
+            spec=spec,
+            target=target,
+        )
+
+    def dockerfile_for(self, platform: Platform) -> str:
+        """The Dockerfile of a platform. Raises :class:`InvalidProject` if there is none."""
+        wanted = normalise(platform)
+        own = {normalise(each): path for each, path in self.dockerfiles}
+        found = own.get(wanted) or own.get(wanted.replace(variant="")) or self.dockerfile
+        if not found:
+            there = ", ".join(os.path.basename(path) for _, path in self.dockerfiles)
+            raise InvalidProject(
+                f"{self.folder}: no Dockerfile for {platform}",
+                hint=f"it has {there}; add one, or a Dockerfile for all the others",
+            )
+        return found
+
+
+def load(folder: str, dockerfile: str = "") -> Project:
+    """Read a project. ``dockerfile``, a path, is used for all platforms in place of what is found.
+
+    Raises :class:`InvalidProject`, or :class:`InvalidSpec` for a broken ``manyfest.yaml``, with line and column.
+    """
+    if not os.path.isdir(folder):
+        raise InvalidProject(
+            f"{folder}: no such folder", hint="manyfest build DIR takes the project's folder"
+        )
+    file = os.path.join(folder, FILE)
+    spec, keys, where = _read(file) if os.path.lexists(file) else (None, {}, _Where(file, b""))
+    build = where.mapping(keys, "build", _BUILD_KEYS)
+    named = dockerfile or where.text(build, "build.dockerfile")
+    if named and not dockerfile:
+        named = os.path.join(folder, named)
+    if named and not os.path.isfile(named):
+        raise InvalidProject(f"{named}: no such file", hint="-f and build: dockerfile: name a Dockerfile")
+    common, own = (named, {}) if named else _found(folder)
+    if not common and not own:
+        raise InvalidProject(
+            f"{folder}: no Dockerfile and no Dockerfile.ARCH",
+            hint="add a Dockerfile; two lines do: FROM scratch and COPY . /",
+        )
+    platforms = where.platforms(keys) or tuple(own)
+    return Project(
+        folder,
+        common,
+        tuple(own.items()),
+        args=where.pairs(build, "build.args"),
+        compile=_compile(where.mapping(keys, "compile", _COMPILE_KEYS), where)
+        if keys.get("compile")
+        else None,
+        platforms=platforms,
+        spec=spec,
+        target=where.text(build, "build.target"),
+    )
+
+
+def _found(folder: str) -> tuple[str, dict[Platform, str]]:
+    common = ""
+    own: dict[Platform, str] = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            continue
+        if name == "Dockerfile":
+            common = path
+        elif name.startswith("Dockerfile.") and not name.endswith(".dockerignore"):
+            try:
+                platform = from_name(name.removeprefix("Dockerfile."))
+            except InvalidPlatform:
+                continue  # Dockerfile.dev, Dockerfile.build: not an architecture's.
+            other = own.get(platform)
+            if other is not None:
+                raise InvalidProject(
+                    f"{folder}: {os.path.basename(other)} and {name} are both for {platform}", hint="keep one"
+                )
+            own[platform] = path
+    return common, own
+
+
+def _read(file: str) -> tuple[Spec, dict[str, Any], _Where]:
+    try:
+        with open(file, "rb") as stream:
+            raw = stream.read(drafts.MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
+    spec = drafts.parse(raw, file)
+    return spec, dict(spec.project), _Where(file, raw)
+
+
+def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
+    toolchain = where.text(fields, "compile.toolchain") or "custom"
+    if toolchain not in TOOLCHAINS:
+        raise where.wrong(
+            "compile.toolchain",
+            f"{toolchain!r}: expected one of {', '.join(TOOLCHAINS)}",
+            hint=_other(toolchain),
+        )
+    outputs = where.texts(fields, "compile.outputs")
+    if not outputs:
+        raise where.wrong("compile", "lacks outputs:", hint="list the paths that the command writes")
+    for output in outputs:
+        if output.startswith("/") or ".." in output.split("/") or output in ("", "."):
+            raise where.wrong("compile.outputs", f"{output!r}: expected a path inside the project")
+    run = where.text(fields, "compile.run")
+    if not run and toolchain == "go" and len(outputs) == 1:
+        run = f"go build -trimpath -ldflags=-s -o {outputs[0]} ."
+    if not run:
+        raise where.wrong("compile", "lacks run:", hint="the command that writes the outputs")
+    return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"))
+
+
+def _other(toolchain: str) -> str:
+    if toolchain in ("rust", "java", "cmake"):
+        return (
+            f"{toolchain} has no preset yet; toolchain: custom runs any command, with {{triple}} and {{arch}}"
+        )
+    return ""
+
+
+class _Where:
+    """Reads keys of the project file; errors name file, line and column."""
+
+    def __init__(self, file: str, raw: bytes) -> None:
+        self._file = file
+        self._raw = raw
+
+    def wrong(self, path: str, message: str, *, hint: str = "") -> InvalidProject:
+        """The error for a key such as ``compile.outputs``."""
+        return InvalidProject(f"{self._file}{self._position(path)}: {path}: {message}", hint=hint)
+
+    def mapping(self, fields: Mapping[str, Any], path: str, known: frozenset[str]) -> Mapping[str, Any]:
+        """A mapping with known keys; empty if it is not there."""
+        value = fields.get(path.rpartition(".")[2])
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.wrong(path, f"expected a mapping of keys to values, got {type(value).__name__}")
+        for key in value:
+            if key not in known:
+                raise self.wrong(
+                    f"{path}.{key}", "unknown key", hint=f"it may have: {', '.join(sorted(known))}"
+                )
+        return value
+
+    def text(self, fields: Mapping[str, Any], path: str) -> str:
+        """Text; empty if it is not there."""
+        value = fields.get(path.rpartition(".")[2])
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self.wrong(path, f"expected text, got {value!r}", hint="put it in quotes")
+        return value.strip()
+
+    def texts(self, fields: Mapping[str, Any], path: str) -> list[str]:
+        """A list of texts, or one text."""
+        value = fields.get(path.rpartition(".")[2])
+        items = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise self.wrong(path, f"expected a list of texts, got {value!r}")
+        return items
+
+    def pairs(self, fields: Mapping[str, Any], path: str) -> tuple[tuple[str, str], ...]:
+        """Names and values; whole numbers are taken as written, fractions must be quoted."""
+        value = fields.get(path.rpartition(".")[2])
+        if value is None:
+            return ()
+        if not isinstance(value, dict):
+            raise self.wrong(path, f"expected names and values, got {value!r}")
+        made = []
+        for key, item in value.items():
+            whole = isinstance(item, int) and not isinstance(item, bool)
+            if not isinstance(key, str) or not (whole or isinstance(item, str)):
+                raise self.wrong(f"{path}.{key}", f"expected text, got {item!r}", hint="put it in quotes")
+            made.append((key, str(item)))
+        return tuple(made)
+
+    def platforms(self, fields: Mapping[str, Any]) -> tuple[Platform, ...]:
+        """``platforms:``."""
+        made: list[Platform] = []
+        for i, text in enumerate(self.texts(fields, "platforms")):
+            try:
+                platform = Platform.parse(text)
+            except InvalidPlatform as error:
+                raise self.wrong(f"platforms.{i}", str(error), hint=error.hint) from error
+            if not platform.is_known:
+                near = platform.suggestion
+                raise self.wrong(
+                    f"platforms.{i}",
+                    f"{text}: nobody runs that",
+                    hint=f"did you mean {near}?" if near else "",
+                )
+            made.append(platform)
+        return tuple(made)
+
+    def _position(self, path: str) -> str:
+        """``:line:column`` of a key; of the nearest one above it that is there."""
+        import yaml
+
+        node = (
+            yaml.compose(self._raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            if self._raw
+            else None
+        )
+        mark = None if node is None else node.start_mark
+        for part in path.split("."):
+            if isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+                node = node.value[int(part)]
+                mark = node.start_mark
+                continue
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            found = next(((key, value) for key, value in pairs if key.value == part), None)
+            if found is None:
+                break
+            mark, node = found[0].start_mark, found[1]
+        return "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"

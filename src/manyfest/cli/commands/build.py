@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``manyfest build``."""
+
+from __future__ import annotations
+
+import os
+
+from manyfest.cli.arguments import platforms, split
+from manyfest.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from manyfest.build.plan import Built, Options, Planned
+    from manyfest.build.project import Project
+    from manyfest.cli.console import Console
+    from manyfest.cli.parser import CommandParser
+    from manyfest.cli.places import Places
+    from manyfest.cli.progress import Transfer
+
+SUMMARY = "build a project for all its platforms, without a daemon"
+EXAMPLES = (
+    "manyfest build -t ghcr.io/acme/app:1.2 --platform linux/amd64,linux/arm64,linux/arm/v7",
+    "manyfest build examples/hello-go -t oci:out:1",
+    "manyfest build --dry-run",
+)
+
+
+def configure(parser: CommandParser) -> None:
+    """docker build's options where there are such."""
+    parser.description = (
+        "Compile for every platform, carry out the Dockerfile for each, and push one index. Nothing inside an image is "
+        "run, so no daemon is needed and no RUN is possible. The same files give the same digests; what the target has "
+        "is not sent again. Name, platforms and compile step may stand in manyfest.yaml."
+    )
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", default=".", help="the project's folder (default: .)"
+    )
+    parser.add_argument(
+        "-t", "--target-name", metavar="NAME", action="append", dest="names",
+        help="where to push: a name in a registry or any place; may be repeated (default: image: of manyfest.yaml)",
+    )  # fmt: skip
+    parser.add_argument("--tag", metavar="TAG", action="append", help="one more tag there; may be repeated")
+    parser.add_argument(
+        "--platform", metavar="P,P", action="append", help="platforms to build for (default: the project's)"
+    )
+    parser.add_argument("-f", "--file", metavar="FILE", default="", help="the Dockerfile, for all platforms")
+    parser.add_argument(
+        "--build-arg", metavar="NAME=VALUE", action="append",
+        help="the value of an ARG; NAME alone takes the environment's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target", metavar="STAGE", default="", help="the stage to build (default: the last)"
+    )
+    parser.add_argument("--label", metavar="KEY=VALUE", action="append", help="a label; may be repeated")
+    parser.add_argument(
+        "--annotation", metavar="KEY=VALUE", action="append", help="an annotation on images and index"
+    )
+    parser.add_argument(
+        "--git", action="store_true", help="label and annotate with commit, version and origin from git"
+    )
+    parser.add_argument(
+        "--type", choices=("oci", "docker"), default="", help="format to write (default: oci)"
+    )
+    parser.add_argument(
+        "--compression",
+        choices=("gzip", "zstd", "none"),
+        default="gzip",
+        help="of new layers (default: gzip)",
+    )
+    parser.add_argument(
+        "--expect", metavar="P,P", action="append", help="refuse to push without these platforms"
+    )
+    parser.add_argument(
+        "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done for each platform")
+    parser.add_argument("--no-cache", action="store_true", help="use nothing of earlier builds")
+    parser.add_argument(
+        "-j", "--jobs", metavar="N", type=int, default=0, help="at most so many at once (default: CPUs)"
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """The digest of the index is the last line."""
+    from manyfest.build.cache import Cache
+    from manyfest.build.plan import build, plan
+    from manyfest.build.project import load
+    from manyfest.cli.host import host_platform
+    from manyfest.cli.places import Places
+
+    project = load(args.folder, args.file)
+    options = _options(args, project)
+    names = args.names or ([project.spec.image] if project.spec is not None else [])
+    if not names and not args.dry_run:
+        raise InputError("where to push to?", hint="-t NAME, or image: in manyfest.yaml; oci:DIR is a folder")
+    cache = Cache(fresh=args.no_cache)
+    host = host_platform()
+    with Places(args, console) as places:
+        if args.dry_run:
+            return _tell_plan(console, plan(project, options, host, places.source, cache))
+        built = build(
+            project, options, host, places.source, cache, on_step=console.detail, on_warning=console.warn
+        )
+        _push(args, console, project, built, names, places)
+    cache.prune()
+    return 0
+
+
+def _push(
+    args: argparse.Namespace,
+    console: Console,
+    project: Project,
+    built: Built,
+    names: list[str],
+    places: Places,
+) -> None:
+    from manyfest.build.plan import push
+    from manyfest.cli.progress import Transfer
+    from manyfest.stores.places import Place
+
+    spec = project.spec
+    more = [*split(args.tag), *(spec.tags if spec is not None and not args.names else ())]
+    expect = (*platforms(args.expect), *(spec.expect if spec is not None else ()))
+    digest = ""
+    told = []
+    for text in names:
+        target, tag = places.store(text)
+        is_index = Place.parse(text).holds_index
+        with Transfer(console) as transfer:
+            root = push(
+                built,
+                target,
+                list(dict.fromkeys((tag, *more))),
+                index=is_index,
+                expect=expect,
+                allow_shrink=args.allow_shrink,
+                on_event=transfer.on_event,
+                on_plan=transfer.on_plan,
+            )
+        console.say(f"{text}: {transfer.summary()}")
+        digest = str(root.digest)
+        told.append(
+            {"name": text, "digest": digest, "tags": [t for t in (tag, *more) if t], **_sent(transfer)}
+        )
+    if console.json:
+        console.document(_to_json(built, told))
+        return
+    from manyfest.cli.render import table
+
+    console.print(
+        table(("PLATFORM", "DIGEST", "LAYERS"), [
+            (str(platform), str(document.digest), str(len(document.manifest.layers)))
+            for platform, document in built.platforms
+        ], right=(2,))
+    )  # fmt: skip
+    console.print(digest)
+
+
+def _options(args: argparse.Namespace, project: Project) -> Options:
+    from manyfest.build.plan import Options, source_date_epoch
+    from manyfest.cli.host import host_platform
+
+    wanted = platforms(args.platform) or project.platforms or (host_platform(),)
+    spec = project.spec
+    annotations = dict(spec.annotations) if spec is not None else {}
+    labels = _pairs(args.label, "--label")
+    if args.git:
+        found = _from_git(args.folder)
+        labels = {**found, **labels}
+        annotations = {**annotations, **found}
+    annotations.update(_pairs(args.annotation, "--annotation"))
+    kind = args.type or (spec.type if spec is not None else "") or "oci"
+    if kind == "docker" and args.git:
+        annotations = {}
+    return Options(
+        tuple(wanted),
+        annotations=tuple(annotations.items()),
+        args=tuple(_build_args(args.build_arg)),
+        compression=args.compression,
+        epoch=source_date_epoch(os.environ),
+        jobs=args.jobs,
+        labels=tuple(labels.items()),
+        target=args.target,
+        type=kind,
+    )
+
+
+def _pairs(values: Iterable[str] | None, option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in values or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InputError(f"{option} {text}: expected KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def _build_args(values: Iterable[str] | None) -> list[tuple[str, str]]:
+    found = []
+    for text in values or ():
+        name, equals, value = text.partition("=")
+        if not name:
+            raise InputError(f"--build-arg {text}: expected NAME=VALUE or NAME")
+        if equals:
+            found.append((name, value))
+        elif name in os.environ:
+            found.append((name, os.environ[name]))
+    return found
+
+
+def _from_git(folder: str) -> dict[str, str]:
+    """What git knows, under https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md's names."""
+    import subprocess
+
+    def asked(*words: str) -> str:
+        try:
+            done = subprocess.run(
+                ["git", "-C", folder, *words], capture_output=True, text=True, check=False, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise InputError(f"--git: git could not be run: {error}") from error
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    revision = asked("rev-parse", "HEAD")
+    if not revision:
+        raise InputError(f"--git: {folder} is in no git repository with a commit")
+    found = {
+        "org.opencontainers.image.revision": revision,
+        "org.opencontainers.image.version": asked("describe", "--tags", "--always", "--dirty"),
+        "org.opencontainers.image.source": _without_credentials(asked("remote", "get-url", "origin")),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _without_credentials(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _tell_plan(console: Console, planned: list[Planned]) -> int:
+    value = [
+        {
+            "platform": str(each.platform),
+            "dockerfile": each.dockerfile,
+            "builder": "embedded",
+            "bases": [{"stage": s, "name": n, "digest": d or None} for s, n, d in each.bases],
+            "compile": None
+            if each.job is None
+            else {
+                "command": each.job.command,
+                "environment": dict(each.job.environment),
+                "tool": each.job.tool or None,
+            },
+        }
+        for each in planned
+    ]  # fmt: skip
+    lines: list[str] = []
+    for each in planned:
+        lines += [
+            f"{each.platform}",
+            f"  dockerfile: {each.dockerfile}",
+            "  builder:    embedded (nothing has to run)",
+        ]
+        lines += [
+            f"  base:       {name}"
+            + (f"@{digest}" if digest else "")
+            + (f" ({stage})" if len(each.bases) > 1 else "")
+            for stage, name, digest in each.bases
+        ]
+        if each.job is not None:
+            lines.append(f"  compile:    {each.job.command}")
+            lines += [f"    {name}={text}" for name, text in each.job.environment]
+    console.result({"platforms": value}, "\n".join(lines))
+    return 0
+
+
+def _sent(transfer: Transfer) -> dict[str, object]:
+    return {"transfer": transfer.to_json()}
+
+
+def _to_json(built: Built, told: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "digest": str(built.index.digest),
+        "media_type": built.index.media_type,
+        "platforms": [
+            {
+                "platform": str(platform),
+                "digest": str(document.digest),
+                "size": document.size,
+                "layers": [str(layer.digest) for layer in document.manifest.layers],
+            }
+            for platform, document in built.platforms
+        ],
+        "layers_made": built.layers_made,
+        "layers_reused": built.layers_reused,
+        "compressor": built.compressor or None,
+        "pushed": told,
+    }
