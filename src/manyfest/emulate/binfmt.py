@@ -478,17 +478,20 @@ class Binfmt:
             raise EmulationError(f"{self.root}/{name}: {error.strerror}") from error
 
     def _write(self, name: str, data: bytes, doing: str) -> None:
-        path = os.path.join(self.root, name)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, data)
-            finally:
-                os.close(fd)
+            self._put(name, data)
         except OSError as error:
             raise EmulationError(
                 f"{doing}: {_reason(error)}", hint=_HINTS.get(error.errno or 0, "")
             ) from error
+
+    def _put(self, name: str, data: bytes) -> None:
+        """One write, as the kernel wants it."""
+        fd = os.open(os.path.join(self.root, name), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
 
     def _command(self, words: list[str], doing: str, state: str) -> None:
         """Run a program that only root may run; a module that cannot be loaded is told by what comes after."""

@@ -20,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from manyfest.errors import EngineError
+from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
 
@@ -36,6 +36,7 @@ MAX_OUTPUT = 256 * 1024
 CALL_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 1800.0
 _NAMES = ("docker", "podman")
+_LIMITS = (("nofile", resource.RLIMIT_NOFILE, 16384), ("nproc", resource.RLIMIT_NPROC, 4096))
 _CONTAINER = re.compile(r"^unable to start container [0-9a-f]{64}: ")
 _LOADED = re.compile(r"^Loaded image(?: ID|\(s\))?: (.+)$", re.MULTILINE)
 
@@ -113,7 +114,10 @@ class Containers:
             # Without a service there is no server: podman is the engine.
             template = "{{with .Server}}{{.OsArch}}{{else}}{{.Client.OsArch}}{{end}}"
         said = self._call("version", "--format", template).strip()
-        return normalise(Platform.parse(said))
+        try:
+            return normalise(Platform.parse(said))
+        except InvalidPlatform as error:
+            raise EngineError(f"{self}: says it runs on a strange platform: {error}") from error
 
     def load(self, path: str) -> str:
         """Take the one image of an archive in; the name to run it by."""
@@ -272,10 +276,10 @@ def find(name: str = "") -> Containers | None:
 def _own_limits() -> list[str]:
     """Podman raises the limits of open files and processes, which it may not where it is rootless or nested."""
     words = []
-    for name, which in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+    for name, which, enough in _LIMITS:
         _, hard = resource.getrlimit(which)
-        if hard != resource.RLIM_INFINITY:
-            words += ["--ulimit", f"{name}={hard}:{hard}"]
+        limit = enough if hard == resource.RLIM_INFINITY else min(hard, enough)
+        words += ["--ulimit", f"{name}={limit}:{limit}"]
     return words
 
 

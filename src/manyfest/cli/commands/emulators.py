@@ -238,18 +238,34 @@ def _install(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
         _unlink(fresh)
         raise
     platforms = [p for change in changes for p in PLATFORMS if p in _target(change.qemu).platforms]
-    probes = probe(examine(binfmt, ask=False), platforms)
-    works = all(one.ok for one in probes)
+    report = examine(binfmt, ask=False)
+    probes = probe(report, platforms)
+    wrong = _wrong(report, changes)
+    works = all(one.ok for one in probes) and not wrong
     shown = {
         "changes": [_change_json(change) for change in changes],
         "probes": [_probe_json(one) for one in probes],
+        "findings": [_finding_json(finding) for _, finding in wrong],
         "ok": works,
     }
     text = "\n".join(_told(change) for change in changes)
-    if not works:
-        text += "\n\n" + _probes_text([one for one in probes if not one.ok])
+    if failed := [one for one in probes if not one.ok]:
+        text += "\n\n" + _probes_text(failed)
+    text += "".join(f"\n{finding.level}: {name}: {finding.text}" for name, finding in wrong)
     console.result(shown, text)
     return 0 if works else 1
+
+
+def _wrong(report: Report, changes: Sequence[Change]) -> list[tuple[str, Finding]]:
+    """Problems of the handlers that now serve what was asked for."""
+    names = {change.handler for change in changes if change.handler}
+    return [
+        (status.handler.name, finding)
+        for status in report.statuses
+        if status.handler.name in names
+        for finding in status.findings
+        if finding.level == "problem"
+    ]
 
 
 def _emulators(

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command smoke, with a script in docker's place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from manyfest.emulate.images import program_image
+from manyfest.platforms import Platform
+from manyfest.stores.layout import Layout
+from manyfest.testing.images import make_index
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
+
+# Tells the platform of each run by counting the images that were loaded.
+DOCKER = """#!/bin/sh
+echo "$*" >> {folder}/log
+if [ "$1" = --host ]; then shift 2; fi
+case $1 in
+version) echo linux/amd64;;
+load) echo "Loaded image: img";;
+start) printf '{output}'; exit {code};;
+inspect) echo '{{"ExitCode": {code}, "Error": "{error}", "OOMKilled": false, "StartedAt": "2026"}}';;
+esac
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    """A list of two platforms."""
+    with Layout.create(str(tmp_path / "layout")) as layout:
+        make_index(layout, ("linux/amd64", "linux/386"), tag="1")
+        layout.tag(program_image(layout, Platform.parse("linux/amd64")), "single")
+    return f"oci:{tmp_path}/layout:1"
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that is first on PATH; its docker prints hello."""
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    (tmp_path / "bin").mkdir()
+    answer(tmp_path / "bin")
+    return tmp_path / "bin"
+
+
+def answer(folder: Path, output: str = "hello\\n", code: int = 0, error: str = "") -> None:
+    """What every container does from now on."""
+    path = folder / "docker"
+    path.write_text(DOCKER.format(folder=folder, output=output, code=code, error=error))
+    path.chmod(0o755)
+
+
+def keys(section: str) -> set[str]:
+    """What the page says."""
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{section}` |"))
+    return set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row.partition(" | ")[2])))
+
+
+def test_all_is_well(run: Run, place: str, docker: Path) -> None:
+    """A row each, exit 0."""
+    done = run("smoke", place, "--contains", "hell")
+    assert done.last == "2 of 2 platforms did what was expected"
+    assert [line.split()[:2] for line in done.out.splitlines()[1:3]] == [
+        ["linux/amd64", "ok"],
+        ["linux/386", "ok"],
+    ]
+
+
+def test_document(run: Run, place: str, docker: Path) -> None:
+    """As documented."""
+    shown = run("smoke", place, "--json").json
+    assert set(shown) == keys("smoke")
+    assert set(shown["results"][0]) == keys("results[]")
+    assert [result["output"] for result in shown["results"]] == ["hello\n", "hello\n"]
+
+
+def test_failure_is_the_answer_no(run: Run, place: str, docker: Path) -> None:
+    """Exit 1, with the reason."""
+    done = run("smoke", place, "--expect", "{platform}", ok=False)
+    assert (done.code, done.last) == (1, "0 of 2 platforms did what was expected")
+    assert "linux/386: printed 'hello', expected 'linux/386'" in done.out
+    answer(docker, code=127, error="no such file")
+    shown = run("smoke", place, "--json", ok=False).json
+    assert [(r["ok"], r["exit_code"], r["reasons"]) for r in shown["results"]] == [
+        (False, None, ["no such file"])
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (("--", "--version"), "img --version"),
+        (("--", "a", "--json", "-x"), "img a --json -x"),
+        ((), "img"),
+    ],
+)
+def test_command_after_two_dashes(
+    run: Run, place: str, docker: Path, argv: tuple[str, ...], wanted: str
+) -> None:
+    """Whatever it looks like."""
+    run("smoke", place, "--platform", "linux/386", *argv)
+    created = next(line for line in (docker / "log").read_text().splitlines() if line.startswith("create"))
+    assert created.endswith(wanted)
+
+
+def test_spec_file(run: Run, place: str, docker: Path, tmp_path: Path) -> None:
+    """Command and expectations from smoke:, and the command line over them."""
+    spec = tmp_path / "manyfest.yaml"
+    spec.write_text(
+        "image: a/b:1\nsmoke: {cmd: [--hi], contains: hello, platforms: {linux/386: {contains: x}}}\n"
+    )
+    done = run("smoke", place, "-f", str(spec), ok=False)
+    assert "linux/386: printed 'hello', expected it to contain 'x'" in done.out
+    assert done.last == "1 of 2 platforms did what was expected"
+    assert run("smoke", place, "-f", str(spec), "--contains", "hello").code == 0
+    assert "img --hi" in (docker / "log").read_text()
+    spec.write_text("image: a/b:1\n")
+    assert "has no smoke:" in run("smoke", place, "-f", str(spec), ok=False).err
+
+
+def test_nodes(run: Run, place: str, docker: Path) -> None:
+    """A platform's own engine."""
+    run("smoke", place, "--node", "linux/386=ssh://me@there")
+    log = (docker / "log").read_text()
+    assert log.count("--host ssh://me@there start") == 1
+    assert log.splitlines().count("image rm --force img") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--platform", "linux/s390x"), "no image for linux/s390x"),
+        (("--node", "linux/386"), "expected PLATFORM=URL"),
+        (("--timeout", "0"), "expected seconds"),
+        (("--jobs", "0"), "expected at least 1"),
+        (("--engine", "rkt"), "invalid choice"),
+    ],
+)
+def test_wrong_use(run: Run, place: str, docker: Path, argv: tuple[str, ...], message: str) -> None:
+    """Named."""
+    done = run("smoke", place, *argv, ok=False)
+    assert (done.code in (2, 3), message in done.err) == (True, True), done
+
+
+def test_no_engine(run: Run, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says what would help."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("smoke", place, ok=False)
+    assert (done.code, "--node" in done.err) == (3, True)
