@@ -23,7 +23,8 @@ def keys_of_table(section: str, after: str = "") -> set[str]:
 
 def keys_of_command(command: str) -> set[str]:
     """What the table of other commands says."""
-    rows = [line for line in PAGE.splitlines() if f"`{command}`" in line.partition(" | ")[0]]
+    others = PAGE.partition("\n## Other commands\n")[2].splitlines()
+    rows = [line for line in others if f"`{command}`" in line.partition(" | ")[0]]
     return set(re.findall(r"`(\w+)`", rows[0].partition(" | ")[2]))
 
 
@@ -48,6 +49,14 @@ def test_create_and_push(run: Run, app: str) -> None:
     assert keys(pushed["transfer"]) == set(re.findall(r"`(\w+)`", told))
 
 
+def test_resolve_explain(run: Run, app: str) -> None:
+    """Every engine."""
+    shown = run("resolve", f"{app}:attested", "--platform", "linux/arm64", "--explain", "--json").json
+    for engine in shown["engines"]:
+        assert keys(engine) == keys_of_table("resolve --explain", "Each of `engines`:")
+        assert keys(engine["rejected"][0]) == {"digest", "platform", "reason"}
+
+
 def test_the_others(run: Run, app: str, host: str, layout: str) -> None:
     """One row each."""
     run("create", f"{app}:1", f"{app}:amd64")
@@ -66,7 +75,7 @@ def test_the_others(run: Run, app: str, host: str, layout: str) -> None:
             run("copy", f"{app}:amd64", f"{host}/b:1", "--json", "--dry-run").json,
         ],
         "tags": [run("tags", app, "--json").json],
-        "resolve": [run("resolve", f"{app}:amd64", "--platform", "linux/amd64", "--json").json],
+        "resolve": [run("resolve", f"{app}:amd64", "--platform", "linux/amd64", "--explain", "--json").json],
         "delete": [run("delete", f"{app}:armhf", "--json").json],
         "logout": [run("logout", host, "--json").json],
         "completion": [run("completion", "bash", "--json").json],
