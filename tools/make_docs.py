@@ -2,7 +2,8 @@
 """Write ``docs/reference/commands/*.md`` from the commands themselves; ``--check`` fails when they differ.
 
 Also the blocks of README.md between ``<!-- help:COMMAND -->`` and ``<!-- /help -->``; ``help:manyfest`` is the
-overview.
+overview. And the tables between ``<!-- figures:LINK -->`` and ``<!-- /figures -->``, from bench/results/latest.md where
+that is there; LINK is a column such as ``tls-50ms``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from manyfest.cli.parser import build  # noqa: E402
 from manyfest.cli.table import GROUPS, module_of  # noqa: E402
 
 README = ROOT / "README.md"
+FIGURES = ROOT / "bench" / "results" / "latest.md"
+TOOLS = ("manyfest", "docker", "skopeo", "crane", "regctl")
 FOLDER = ROOT / "docs" / "reference" / "commands"
 NOTE = "<!-- Written by tools/make_docs.py; change the command and run it again. -->\n"
 
@@ -51,8 +54,34 @@ def _page(name: str) -> str:
 
 
 def readme(text: str) -> str:
-    """README.md with the help that commands print now."""
-    return re.sub(r"(<!-- help:([a-z-]+) -->\n).*?(<!-- /help -->)", _help_block, text, flags=re.DOTALL)
+    """README.md with the help that commands print now, and the figures of the last run."""
+    text = re.sub(r"(<!-- help:([a-z-]+) -->\n).*?(<!-- /help -->)", _help_block, text, flags=re.DOTALL)
+    if not FIGURES.exists():
+        return text
+    measured = FIGURES.read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- figures:([\w-]+) -->\n).*?(<!-- /figures -->)",
+        lambda found: found[1] + _figures(measured, found[2]) + found[3],
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _figures(measured: str, link: str) -> str:
+    """A table with a line for each job that was measured over ``link``, in milliseconds."""
+    rows = [f"| ms | {' | '.join(TOOLS)} |", "|---|" + "---:|" * len(TOOLS)]
+    for section in measured.split("\n## ")[1:]:
+        title = section.partition("\n")[0]
+        lines = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "|" in line
+        ]
+        if not lines or f"{link}, ms" not in lines[0]:
+            continue
+        column = lines[0].index(f"{link}, ms")
+        by_tool = {line[0]: line[column] for line in lines[2:]}
+        cells = (by_tool.get(tool, "") for tool in TOOLS)
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def _help_block(found: re.Match[str]) -> str:
