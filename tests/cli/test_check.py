@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Run
 
+from manyfest.serve.http import Server
+from manyfest.serve.registry import RegistryApp
 from manyfest.stores.layout import Layout
 from manyfest.testing.images import make_image, make_index
 
@@ -161,6 +163,14 @@ def test_what_nobody_can_tell(run: Run, images: str, host: str) -> None:
     assert f"{images}:nothing: not found" in ran.out
     shown = run("check", f"{host}/none/such:1", "-p", "linux/amd64", "--json", ok=False).json
     assert shown["images"][0]["problem"]["kind"] == "not found"
+
+
+def test_a_registry_that_wants_a_password(run: Run, tmp_path: Path) -> None:
+    """Told apart from what is not there."""
+    with Server(RegistryApp(str(tmp_path / "closed"), users={"ann": "wonderland"})) as server:
+        ran = run("check", f"{server.host}/a:1", "-p", "linux/amd64", "--json", ok=False)
+    assert ran.code == 3
+    assert ran.json["images"][0]["problem"]["kind"] == "unauthorised"
 
 
 @pytest.mark.parametrize(

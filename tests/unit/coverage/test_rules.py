@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from manyfest.coverage.rules import (
@@ -330,3 +332,33 @@ def test_rules_have_evidence() -> None:
     assert len({rule.id for rule in rules()}) == len(rules())
     assert all(link.startswith("https://") for rule in rules() for link in rule.evidence)
     assert all(rule.evidence and rule.title for rule in rules())
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    """The rows of docs/explanation/engines-rules.md that a list and a machine can decide."""
+    page = Path(__file__).parents[3] / "docs" / "explanation" / "engines-rules.md"
+    table = {
+        cells[0]: cells[1:]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+        and len(cells := [cell.strip(" *") for cell in line.strip("|").split("|")]) == 7
+    }
+    rows = {
+        "arm64 takes arm/v7": ("linux/arm64", "linux/arm/v7"),
+        "amd64 takes 386": ("linux/amd64", "linux/386"),
+        "arm/v7 takes arm/v6": ("linux/arm/v7", "linux/arm/v6"),
+        "arm/v6 takes arm/v7": ("linux/arm/v6", "linux/arm/v7"),
+    }
+    for row, (machine, listed) in rows.items():
+        told = [not cell.startswith("no") for cell in table[row]]
+        assert told == [taken(rule, machine, listed) != "-" for rule in ENGINES], row
+    prefers = [
+        taken(rule, "linux/amd64/v3", "linux/amd64", "linux/amd64/v3").endswith("v3") for rule in ENGINES
+    ]
+    assert [cell == "yes" for cell in table["amd64/v3 machine prefers amd64/v3"]] == prefers
+    silent = [taken(rule, "linux/amd64", None) != "-" for rule in ENGINES]
+    assert [cell.startswith("taken") for cell in table["entry without a platform"]] == silent
+    refused = [
+        taken(rule, "linux/amd64", "linux/arm64", single=True, asked="linux/amd64") == "-" for rule in ENGINES
+    ]
+    assert [cell == "refused" for cell in table["single image, another platform asked for"]] == refused
