@@ -114,7 +114,10 @@ def commands_in(text: str) -> list[tuple[str, list[str]]]:
     """Every ``manyfest COMMAND`` of a text with the options that follow it on the line."""
     joined = text.replace("\\\n", " ")
     return [
-        (found[1], re.findall(r"(?<!\S)(--[a-z][a-z-]*|-[a-zA-Z])(?![\w-])", re.split(" # |, | -- ", found[2])[0]))
+        (
+            found[1],
+            re.findall(r"(?<!\S)(--[a-z][a-z-]*|-[a-zA-Z])(?![\w-])", re.split(" # |, | -- ", found[2])[0]),
+        )
         for found in _MANYFEST.finditer(joined)
     ]
 

@@ -178,5 +178,7 @@ def test_the_changelog_keeps_its_form() -> None:
     """Keep a Changelog: Unreleased first, and only sections that it knows."""
     heads = re.findall(r"(?m)^##+ (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert heads[0] == "[Unreleased]"
+    told = set(re.findall(r"`([a-z]+)[ `]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
+    assert set(COMMANDS) - told <= {"help", "version", "completion"}
     kinds = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
     assert [head for head in heads if not head.startswith("[") and head not in kinds] == []
