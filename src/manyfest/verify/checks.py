@@ -68,6 +68,7 @@ CHECKS = {
         ("MF311", "unknown-user", ERROR, "The image's user is not in its /etc/passwd."),
         ("MF312", "no-execute-bit", WARNING, "A program in a folder of programs may not be executed."),
         ("MF313", "no-loader-cache", WARNING, "A library is only found through a cache that is not in the image."),
+        ("MF314", "not-followed", WARNING, "There are more programs and libraries than are followed."),
         ("MF501", "unreadable-layer", WARNING, "A layer cannot be looked into: encrypted, or of an unknown type."),
         ("MF502", "foreign-layer", WARNING, "A layer is kept elsewhere and was not looked into."),
         ("MF503", "damaged-layer", ERROR, "A layer is not what its digest says, or cannot be unpacked."),
@@ -141,6 +142,12 @@ class Finding(Value):
             "engine_says": self.says,
             "allowed": self.allowed,
         }
+
+    @classmethod
+    def from_json(cls, shown: dict[str, Any]) -> Finding:
+        """What :meth:`to_json` wrote."""
+        names = ("id", "severity", "message", "platform", "path", "layer", "hint", "engine_says", "allowed")
+        return cls(*(shown[name] for name in names))
 
 
 class Findings:

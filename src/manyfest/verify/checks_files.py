@@ -210,6 +210,9 @@ class _Checker:
     def finish(self) -> None:
         """What is said once for many files."""
         self._strangers()
+        if self.programs.libraries.is_spent:
+            message = "there are too many programs and libraries to follow them all; some were not looked at"
+            self.findings.add("MF314", message, platform=self.platform)
         for (is_for, reason), paths in sorted(self.foreign.items()):
             few = ", ".join(f"/{path}" for path in sorted(paths)[:3])
             many = f" and {len(paths) - 3} more" if len(paths) > 3 else ""

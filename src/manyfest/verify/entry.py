@@ -89,6 +89,7 @@ _BUILTINS = frozenset(
         "}",
     ]
 )
+_MAX_SCRIPT = 4096
 _SPECIAL = frozenset("`$;&|<>()*?[]{}\n'\"\\#~")
 
 
@@ -269,7 +270,7 @@ def _first_word(script: str) -> str:
     """The program that a shell's text starts with; empty when only a shell could tell."""
     text = script.strip()
     try:
-        words = shlex.split(text.splitlines()[0], comments=True) if text else []
+        words = shlex.split(text.splitlines()[0][:_MAX_SCRIPT], comments=True) if text else []
     except ValueError:
         return ""
     while words and (words[0] == "exec" or _is_assignment(words[0])):

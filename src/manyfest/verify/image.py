@@ -344,14 +344,20 @@ class _Verifier:
             return _recalled(image, image.kept)
         from manyfest.verify.platform import judge_image
 
-        report = judge_image(
-            image.platform or image.config.platform,
-            image.config,
-            str(image.document.digest),
-            [layers[str(descriptor.digest)] for descriptor in image.manifest.layers],
-            [str(descriptor.digest) for descriptor in image.manifest.layers],
-            own := Findings(),
-        )
+        own = Findings()
+        digests = [str(descriptor.digest) for descriptor in image.manifest.layers]
+        try:
+            report = judge_image(
+                image.platform or image.config.platform,
+                image.config,
+                str(image.document.digest),
+                [layers[digest] for digest in digests],
+                digests,
+                own,
+            )
+        except TooLarge as error:
+            image.findings.add("MF504", str(error), platform=shown)
+            return ImageReport(shown, str(image.document.digest), complete=False)
         if report.complete:
             kept = {
                 "image": report.digest,
@@ -364,29 +370,8 @@ class _Verifier:
 
 
 def _recalled(image: _Image, kept: dict[str, Any]) -> ImageReport:
-    for shown in kept["findings"]:
-        image.findings.found.append(
-            Finding(
-                shown["id"],
-                shown["severity"],
-                shown["message"],
-                shown["platform"],
-                shown["path"],
-                shown["layer"],
-                shown["hint"],
-                shown["engine_says"],
-            )
-        )
-    report = kept["report"]
-    return ImageReport(
-        report["platform"],
-        report["digest"],
-        config_platform=report["config_platform"],
-        start=report["start"],
-        counts=report["counts"],
-        layers=report["layers"],
-        complete=report["complete"],
-    )
+    image.findings.found += [Finding.from_json(shown) for shown in kept["findings"]]
+    return ImageReport.from_json(kept["report"])
 
 
 def _is_image(entry: Descriptor) -> bool:

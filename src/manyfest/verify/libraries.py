@@ -27,6 +27,9 @@ __all__ = ["Closure", "Lack", "Libraries", "Loaded"]
 MAX_OBJECTS = 2000
 """Libraries of one program; the largest real ones have some three hundred."""
 
+MAX_LOADED = 1_000_000
+"""Libraries of all programs of an image; a large real one has some ten thousand programs with ten each."""
+
 _MAX_CONFIGS = 200
 _MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
 _MUSL_OWN = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
@@ -92,7 +95,13 @@ class Libraries:
         self._environment = tuple(part for part in library_path.replace(";", ":").split(":") if part)
         self._configured = tuple(_ld_so_conf(tree))
         self._has_cache = tree.find("/etc/ld.so.cache").node is not None
+        self._loaded = 0
         self._known: dict[tuple[str, tuple[str, ...], int, str, int], tuple[str, Node | None, str, str]] = {}
+
+    @property
+    def is_spent(self) -> bool:
+        """Were there so many libraries that some were not followed?"""
+        return self._loaded > MAX_LOADED
 
     def closure(self, path: str, facts: Facts, loader: str = "") -> Closure:
         """Everything a program loads; ``path`` is its real path, ``loader`` the real path of its loader."""
@@ -108,7 +117,8 @@ class Libraries:
         for loaded in queue:
             found.objects.append(loaded)
             for name in loaded.facts.needed:
-                if name in by_name or len(queue) >= MAX_OBJECTS:
+                self._loaded += 1
+                if name in by_name or len(queue) >= MAX_OBJECTS or self.is_spent:
                     continue
                 if musl and name.startswith(_MUSL_OWN):
                     by_name[name] = None

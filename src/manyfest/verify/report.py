@@ -74,6 +74,12 @@ class ImageReport:
             "layers": self.layers,
         }
 
+    @classmethod
+    def from_json(cls, shown: dict[str, Any]) -> ImageReport:
+        """What :meth:`to_json` wrote."""
+        fields = {name: shown[name] for name in ("config_platform", "start", "counts", "layers", "complete")}
+        return cls(shown["platform"], shown["digest"], **fields)
+
 
 class Report:
     """Everything about one name. ``failed``: there is an error (with ``strict`` a warning) that nobody allowed."""

@@ -12,8 +12,6 @@ here, and what it reads leniently is read alike, so that nothing can be in the i
 
 from __future__ import annotations
 
-import zlib
-
 from manyfest.errors import InvalidDocument, TooLarge
 from manyfest.verify.facts import Kept
 from manyfest.verify.kinds import HEAD, read_facts, wanted
@@ -34,10 +32,11 @@ from manyfest.verify.layers import (
 )
 from manyfest.verify.packages import MAX_DATABASE, is_database, reduced
 from manyfest.verify.streams import MAX_UNPACKED, Unpacked
+from manyfest.verify.tape import RECORD, Tape, check_sum, name_of, number, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from manyfest.content.descriptor import Descriptor
     from manyfest.stores.base import Readable
@@ -51,6 +50,9 @@ MAX_ENTRIES = 1_000_000
 MAX_PATH = 4096
 """Bytes of a path, Linux's limit."""
 
+MAX_NAMES = 96 * 1024 * 1024
+"""Bytes of all names in a layer: paths, links, and those that programs say. Real layers have a tenth of it."""
+
 MAX_ODDITIES = 100
 """Kept of one layer; a hostile one could have a million."""
 
@@ -60,7 +62,6 @@ MAX_KEPT = 16 * 1024 * 1024
 
 _MAX_TEXT = 64 * 1024
 _KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/")
-_RECORD = 512
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
 _HEADER_ONLY = b"123456"
@@ -91,7 +92,7 @@ def read_layer(stream: Readable, descriptor: Descriptor, place: str = "", limit:
 
 def walk(pieces: Iterable[bytes], digest: str = "") -> Layer:
     """The entries of a tar archive that comes in pieces, all of which are taken."""
-    walker = _Walker(_Tape(iter(pieces)), digest)
+    walker = _Walker(Tape(iter(pieces)), digest)
     try:
         walker.run()
     except ValueError as error:
@@ -100,71 +101,10 @@ def walk(pieces: Iterable[bytes], digest: str = "") -> Layer:
     return walker.layer
 
 
-class _Tape:
-    """Bytes in order, in pieces as they come: taken, peeked at, or passed over without being copied."""
-
-    __slots__ = ("at", "piece", "pieces")
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self.pieces = pieces
-        self.piece = b""
-        self.at = 0
-
-    def take(self, count: int) -> bytes:
-        """The next bytes; fewer only at the end."""
-        end = self.at + count
-        if end <= len(self.piece):
-            data = self.piece[self.at : end]
-            self.at = end
-            return data
-        parts = [self.piece[self.at :]]
-        left = count - len(parts[0])
-        self.at = len(self.piece)
-        while left and self._next():
-            part = self.piece[:left]
-            self.at = len(part)
-            left -= len(part)
-            parts.append(part)
-        return b"".join(parts)
-
-    def some(self, most: int) -> bytes:
-        """What is at hand of the next bytes, at least one, at most so many; empty at the end."""
-        if self.at == len(self.piece) and not self._next():
-            return b""
-        data = self.piece[self.at : self.at + most]
-        self.at += len(data)
-        return data
-
-    def skip(self, count: int) -> bool:
-        """Pass over bytes; whether they were all there."""
-        left = count - (len(self.piece) - self.at)
-        if left <= 0:
-            self.at += count
-            return True
-        self.at = len(self.piece)
-        while left and self._next():
-            self.at = min(left, len(self.piece))
-            left -= self.at
-        return not left
-
-    def drain(self) -> None:
-        """To the end, so that the digests are those of the whole."""
-        while self._next():
-            pass
-
-    def _next(self) -> bool:
-        for piece in self.pieces:
-            if piece:
-                self.piece, self.at = piece, 0
-                return True
-        self.piece, self.at = b"", 0
-        return False
-
-
 class _Walker:
     """The state between headers: what the extended ones said about the next."""
 
-    def __init__(self, tape: _Tape, digest: str) -> None:
+    def __init__(self, tape: Tape, digest: str) -> None:
         self.kept = 0
         self.tape = tape
         self.layer = Layer(digest)
@@ -172,25 +112,26 @@ class _Walker:
         self._long_name = b""
         self._long_link = b""
         self._count = 0
+        self._names = 0
 
     def run(self) -> None:
         """Header after header, to the two empty ones or to the end."""
         while True:
-            header = self.tape.take(_RECORD)
-            if len(header) < _RECORD:
+            header = self.tape.take(RECORD)
+            if len(header) < RECORD:
                 if header.strip(b"\0"):
                     raise ValueError("it ends inside a header")
                 return
             if not (header[0] or header.strip(b"\0")):
-                if not self.tape.take(_RECORD).strip(b"\0"):
+                if not self.tape.take(RECORD).strip(b"\0"):
                     return
                 raise ValueError("an empty header among the others")
             self._member(header)
 
     def _member(self, header: bytes) -> None:
-        _check_sum(header)
+        check_sum(header)
         kind = header[156:157]
-        size = _number(header[124:136])
+        size = number(header[124:136])
         if kind in b"LKxg":
             self._extended(kind, size)
             return
@@ -200,7 +141,7 @@ class _Walker:
         if self._pax or self._long_name or self._long_link:
             name, link, size = self._extras(header, size)
         else:
-            name, link = _name(header), header[157:257].split(b"\0", 1)[0]
+            name, link = name_of(header), header[157:257].split(b"\0", 1)[0]
         if kind in _HEADER_ONLY:
             size = 0
         sparse = kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in self._pax)
@@ -212,7 +153,7 @@ class _Walker:
     def _extended(self, kind: bytes, size: int) -> None:
         if size > _MAX_EXTENDED:
             raise ValueError(f"an extended header of {size} bytes")
-        data = self.tape.take(size + -size % _RECORD)
+        data = self.tape.take(size + -size % RECORD)
         if len(data) < size:
             raise ValueError("it ends inside an extended header")
         data = data[:size]
@@ -221,11 +162,11 @@ class _Walker:
         elif kind == b"K":
             self._long_link = data.split(b"\0", 1)[0]
         elif kind == b"x":
-            self._pax = _records(data)
+            self._pax = records(data)
 
     def _extras(self, header: bytes, size: int) -> tuple[bytes, bytes, int]:
         pax = self._pax
-        name = self._long_name or pax.get(b"path") or _name(header)
+        name = self._long_name or pax.get(b"path") or name_of(header)
         link = self._long_link or pax.get(b"linkpath") or header[157:257].split(b"\0", 1)[0]
         if b"GNU.sparse.name" in pax:
             name = pax[b"GNU.sparse.name"]
@@ -239,12 +180,13 @@ class _Walker:
         """The old GNU format: more of the map may follow the header."""
         more = header[482]
         while more:
-            record = self.tape.take(_RECORD)
-            if len(record) < _RECORD:
+            record = self.tape.take(RECORD)
+            if len(record) < RECORD:
                 raise ValueError("it ends inside the map of a sparse file")
             more = record[504]
 
     def _entry(self, kind: bytes, name: bytes, link: bytes, size: int, header: bytes, sparse: bool) -> None:
+        self._weigh(len(name) + len(link))
         text = name.decode("utf-8", "surrogateescape")
         path = clean_path(text) if len(name) <= MAX_PATH and b"\0" not in name else None
         letter = _KINDS.get(kind)
@@ -258,7 +200,7 @@ class _Walker:
         if letter is None or not path or self._whiteout(path):
             self._skip(size)
             return
-        entry = Entry(letter, _number(header[100:108]) & 0o7777, size, owner=self._owner(header))
+        entry = Entry(letter, number(header[100:108]) & 0o7777, size, owner=self._owner(header))
         if letter == FILE:
             self._content(path, entry, sparse)
         else:
@@ -280,7 +222,7 @@ class _Walker:
     def _owner(self, header: bytes) -> int:
         if b"uid" in self._pax and self._pax[b"uid"].isdigit():
             return int(self._pax[b"uid"][:10])
-        return _number(header[108:116])
+        return number(header[108:116])
 
     def _link(self, path: str, entry: Entry, link: bytes) -> None:
         target = link.decode("utf-8", "surrogateescape")
@@ -308,6 +250,12 @@ class _Walker:
                 )
         entries[path] = entry
 
+    def _weigh(self, size: int) -> None:
+        """What is kept of a layer is bounded, however many names it holds."""
+        self._names += size
+        if self._names > MAX_NAMES:
+            raise TooLarge(f"layer {self.layer.digest[7:19]} has more than {MAX_NAMES} bytes of names")
+
     def _odd(self, check: str, path: str, message: str) -> None:
         if len(self.layer.oddities) < MAX_ODDITIES:
             self.layer.oddities.append(Oddity(check, path, message))
@@ -323,7 +271,7 @@ class _Walker:
             data = self._taken(size)
             entry.text = reduced(path, data) if is_database(path) else data.decode("utf-8", "replace")
             self.kept += len(entry.text)
-            self._skip(-size % _RECORD, padded=True)
+            self._skip(-size % RECORD, padded=True)
             return
         head = self.tape.take(min(4, size))
         if (head[0] in _FIRST and head.startswith(_MAGIC)) or (
@@ -331,7 +279,7 @@ class _Walker:
         ):
             entry.raw_facts = self._facts(head, size)
         else:
-            self._skip(size - len(head) + -size % _RECORD, padded=True)
+            self._skip(size - len(head) + -size % RECORD, padded=True)
 
     def _is_kept(self, path: str, size: int) -> bool:
         """Is it a file whose text is needed later, and small enough, with what is kept already?"""
@@ -350,8 +298,11 @@ class _Walker:
                 raise ValueError("it ends inside a file")
             left -= len(data)
             kept.feed(data)
-        self._skip(left + -size % _RECORD, padded=True)
-        return read_facts(head, size, kept)
+        self._skip(left + -size % RECORD, padded=True)
+        facts = read_facts(head, size, kept)
+        if facts is not None:
+            self._weigh(_weight(facts))
+        return facts
 
     def _taken(self, count: int) -> bytes:
         data = self.tape.take(count)
@@ -360,8 +311,15 @@ class _Walker:
         return data
 
     def _skip(self, size: int, *, padded: bool = False) -> None:
-        if not self.tape.skip(size if padded else size + -size % _RECORD):
+        if not self.tape.skip(size if padded else size + -size % RECORD):
             raise ValueError("it ends inside a file")
+
+
+def _weight(facts: Facts) -> int:
+    """Bytes of the lists in it, about."""
+    words = (*facts.needed, *facts.rpath, *facts.runpath, *facts.version_defs, *facts.flag_words)
+    asked = (version for _, versions in facts.version_needs for version in versions)
+    return sum(map(len, words)) + sum(map(len, asked)) + 64 * len(facts.version_needs)
 
 
 def _is_setting(path: str) -> bool:
@@ -378,57 +336,3 @@ def _unusable(name: bytes) -> str:
     if b"\0" in name:
         return "a path with a null character"
     return "a path that leads out of the image; engines refuse the layer"
-
-
-def _name(header: bytes) -> bytes:
-    name = header[:100].split(b"\0", 1)[0]
-    if header[345] and header[257:263] == b"ustar\0":
-        return header[345:500].split(b"\0", 1)[0] + b"/" + name
-    return name
-
-
-def _number(field: bytes) -> int:
-    """An octal number, or GNU's binary one. Raises ValueError."""
-    if field[0] & 0x80:
-        if field[0] & 0x40:
-            raise ValueError("a negative number")
-        value = int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
-    else:
-        value = int(field.strip(b" \0") or b"0", 8)
-    if not 0 <= value < 1 << 62:
-        raise ValueError(f"a number of {value}")
-    return value
-
-
-def _check_sum(header: bytes) -> None:
-    # Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521.
-    field = header[148:156]
-    stored = int(field.strip(b" \0") or b"0", 8)
-    found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 32
-    if (found - stored) % 65521 and not _is_sum_right(header, stored):
-        raise ValueError("a header whose check sum is wrong")
-
-
-def _is_sum_right(header: bytes, stored: int) -> bool:
-    blanked = header[:148] + b" " * 8 + header[156:]
-    # Some old writers summed signed characters.
-    return stored in (sum(blanked), sum(c - 256 if c > 127 else c for c in blanked))
-
-
-def _records(data: bytes) -> dict[bytes, bytes]:
-    """``length key=value`` lines. Raises ValueError."""
-    records: dict[bytes, bytes] = {}
-    at = 0
-    while at < len(data) and data[at]:
-        blank = data.find(b" ", at, at + 10)
-        if blank < 0 or not data[at:blank].isdigit():
-            raise ValueError("a bad extended header")
-        end = at + int(data[at:blank])
-        if not blank < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise ValueError("a bad extended header")
-        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
-        if not equals:
-            raise ValueError("a bad extended header")
-        records[key] = value
-        at = end
-    return records

@@ -17,6 +17,7 @@ from manyfest.errors import InputError, Unreachable
 from manyfest.platforms import Platform
 from manyfest.stores.memory import Memory, put_bytes
 from manyfest.testing.images import make_attestation, make_image, make_index
+from manyfest.verify import tree
 from manyfest.verify.allow import Allowed, Rule, read_allowed
 from manyfest.verify.cache import Cache
 from manyfest.verify.image import verify_image
@@ -318,3 +319,12 @@ def test_the_file_of_allowed_findings_here(tmp_path: Path, monkeypatch: pytest.M
     assert read_allowed().rules == (Rule(path="/opt/**"),)
     with pytest.raises(InputError, match="No such file"):
         read_allowed("nowhere.yaml")
+
+
+def test_links_without_end_are_a_finding(
+    store: Counting, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an error of ours."""
+    monkeypatch.setattr(tree, "MAX_FOLLOWED", 3)
+    image = make_image(store, files={"/a": "b/../b/../b/../c", "/b/x": (b"", 0o644)}, entrypoint=["/a"])
+    assert found(verify_image(store, image, cache=cache)) == [("error", "MF504")]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.verify.conftest import GLIBC, elf, program, tree
 
+from manyfest.verify import libraries as module
 from manyfest.verify.facts import Facts
 from manyfest.verify.libraries import Closure, Libraries
 
@@ -131,3 +132,13 @@ def test_circles_of_libraries_end() -> None:
     files = {"lib/liba.so": elf(needed=("libb.so",)), "lib/libb.so": elf(needed=("liba.so",))}
     found = closure(files, program(needed=("liba.so",)))
     assert loaded(found) == ["app/bin/app", "lib/liba.so", "lib/libb.so"]
+
+
+def test_a_hostile_number_of_libraries_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is said that not all was looked at."""
+    monkeypatch.setattr(module, "MAX_LOADED", 50)
+    files = {f"lib/lib{i}.so": elf(needed=(f"lib{i + 1}.so",)) for i in range(200)}
+    asks = program(needed=("lib0.so",))
+    libraries = Libraries(tree({**GLIBC, **files, "app": asks}))
+    assert len(libraries.closure("app", asks).objects) == 51
+    assert libraries.is_spent

@@ -349,3 +349,10 @@ def test_no_mutation_of_a_program_breaks_the_walk(changes: list[tuple[int, int]]
         data[at] = value
     layer = walk.walk([tar(member("app", bytes(data)), member("after", b"x"))])
     assert set(layer.entries) == {"app", "after"}
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and those that programs say too."""
+    monkeypatch.setattr(walk, "MAX_NAMES", 200)
+    with pytest.raises(TooLarge, match="bytes of names"):
+        walk.walk([SAMPLE])

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tar archive as it streams by: its bytes in order, and the fields of its headers.
+
+Fields are read as Go's archive/tar reads them, or refused: never more leniently.
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06
+"""
+
+from __future__ import annotations
+
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["RECORD", "Tape", "check_sum", "name_of", "number", "records"]
+
+RECORD = 512
+"""Bytes of a header; content is padded to a multiple of it."""
+
+
+class Tape:
+    """Bytes in order, in pieces as they come: taken, peeked at, or passed over without being copied."""
+
+    __slots__ = ("at", "piece", "pieces")
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces = pieces
+        self.piece = b""
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        """The next bytes; fewer only at the end."""
+        end = self.at + count
+        if end <= len(self.piece):
+            data = self.piece[self.at : end]
+            self.at = end
+            return data
+        parts = [self.piece[self.at :]]
+        left = count - len(parts[0])
+        self.at = len(self.piece)
+        while left and self._next():
+            part = self.piece[:left]
+            self.at = len(part)
+            left -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def some(self, most: int) -> bytes:
+        """What is at hand of the next bytes, at least one, at most so many; empty at the end."""
+        if self.at == len(self.piece) and not self._next():
+            return b""
+        data = self.piece[self.at : self.at + most]
+        self.at += len(data)
+        return data
+
+    def skip(self, count: int) -> bool:
+        """Pass over bytes; whether they were all there."""
+        left = count - (len(self.piece) - self.at)
+        if left <= 0:
+            self.at += count
+            return True
+        self.at = len(self.piece)
+        while left and self._next():
+            self.at = min(left, len(self.piece))
+            left -= self.at
+        return not left
+
+    def drain(self) -> None:
+        """To the end, so that the digests are those of the whole."""
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        for piece in self.pieces:
+            if piece:
+                self.piece, self.at = piece, 0
+                return True
+        self.piece, self.at = b"", 0
+        return False
+
+
+def name_of(header: bytes) -> bytes:
+    """The name that a header itself holds, with POSIX's prefix."""
+    name = header[:100].split(b"\0", 1)[0]
+    if header[345] and header[257:263] == b"ustar\0":
+        return header[345:500].split(b"\0", 1)[0] + b"/" + name
+    return name
+
+
+def number(field: bytes) -> int:
+    """An octal number, or GNU's binary one. Raises ValueError."""
+    if field[0] & 0x80:
+        if field[0] & 0x40:
+            raise ValueError("a negative number")
+        value = int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
+    else:
+        value = int(field.strip(b" \0") or b"0", 8)
+    if not 0 <= value < 1 << 62:
+        raise ValueError(f"a number of {value}")
+    return value
+
+
+def check_sum(header: bytes) -> None:
+    """Raises ValueError for a header that is none."""
+    # Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521.
+    field = header[148:156]
+    stored = int(field.strip(b" \0") or b"0", 8)
+    found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 32
+    if (found - stored) % 65521 and not _is_sum_right(header, stored):
+        raise ValueError("a header whose check sum is wrong")
+
+
+def _is_sum_right(header: bytes, stored: int) -> bool:
+    blanked = header[:148] + b" " * 8 + header[156:]
+    # Some old writers summed signed characters.
+    return stored in (sum(blanked), sum(c - 256 if c > 127 else c for c in blanked))
+
+
+def records(data: bytes) -> dict[bytes, bytes]:
+    """``length key=value`` lines. Raises ValueError."""
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data) and data[at]:
+        blank = data.find(b" ", at, at + 10)
+        if blank < 0 or not data[at:blank].isdigit():
+            raise ValueError("a bad extended header")
+        end = at + int(data[at:blank])
+        if not blank < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise ValueError("a bad extended header")
+        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
+        if not equals:
+            raise ValueError("a bad extended header")
+        found[key] = value
+        at = end
+    return found
