@@ -18,6 +18,9 @@ __all__ = ["Places", "list_name", "with_tag"]
 
 _EARLY = 8
 
+GRACE_S = 3.0
+"""Seconds that interrupted work gets to leave things clean; asking a registry for it is part of it."""
+
 
 class Places:
     """Opens sources and stores by their text; a context manager that closes all of them."""
@@ -90,11 +93,25 @@ class Places:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._interrupt()
         opened: list[Source] = [*self._sources.values(), *self._stores.values()]
         for place in opened:
             place.close()
         if self._session is not None:
             self._session.close()
+
+    def _interrupt(self) -> None:
+        """Take work that waits for a silent registry out of it, and give it time to clean up."""
+        import threading
+        from time import monotonic
+
+        if self._session is not None:
+            self._session.interrupt()
+        until = monotonic() + GRACE_S
+        for thread in threading.enumerate():
+            if thread.name.startswith("manyfest") and thread.is_alive():  # not one that is just being started
+                thread.join(max(until - monotonic(), 0.0))
 
 
 def _tool_options(args: argparse.Namespace, console: Console) -> dict[str, Any]:

@@ -28,8 +28,8 @@ WORKERS = 16
 """Threads. Round trips, not processors, are what small blobs and documents wait for."""
 
 
-GRACE_S = 2.0
-"""Seconds that interrupted work gets to clean up."""
+GRACE_S = 0.5
+"""Seconds that interrupted work gets to end at its next read and clean up."""
 
 
 class Stopped(Error):

@@ -39,7 +39,7 @@ class Answer:
     either. ``cut_request``: hang up after that many bytes of the request's body. ``early``: answer without reading
     the body. ``hang_up``: close after the answer without saying so, so that the kept connection is dead.
     ``silent``: no answer. ``endless``: repeat the body (or ``raw``) until the client goes. ``raw``: these bytes only.
-    ``reset``: end the connection with a reset (RST), not in good order. ``interim``: bytes before the head (1xx).
+    ``silent_after``: no more after that many bytes of the body. ``reset``: end the connection with a reset (RST), not in good order. ``interim``: bytes before the head (1xx).
     """
 
     status: int = 200
@@ -54,6 +54,7 @@ class Answer:
     early: bool = False
     hang_up: bool = False
     silent: bool = False
+    silent_after: int | None = None
     endless: bool = False
     raw: bytes | None = None
     reset: bool = False
@@ -321,6 +322,10 @@ class ScriptedRegistry:
         if answer.cut_head is not None:
             sock.sendall(head[: answer.cut_head])
             _end(sock, answer)
+            return False
+        if answer.silent_after is not None:
+            sock.sendall(head + _framed(answer, body)[: answer.silent_after])
+            self._stopped.wait()
             return False
         if answer.cut_body is not None:
             sock.sendall(head + _framed(answer, body)[: answer.cut_body])

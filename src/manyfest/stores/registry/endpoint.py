@@ -53,6 +53,7 @@ class Endpoint:
         expect: tuple[int, ...] = (200,),
         idempotent: bool | None = None,
         reading: bool = False,
+        brief: bool = False,
     ) -> Response:
         """See :meth:`Session.send`; ``mounting_from`` names another repository whose content is read as well."""
         scopes = [Scope.repository(self.repository, *actions)]
@@ -69,6 +70,7 @@ class Endpoint:
             expect=expect,
             idempotent=idempotent,
             reading=reading,
+            brief=brief,
         )
 
     def location(self, response: Response) -> str:

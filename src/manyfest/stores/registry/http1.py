@@ -100,6 +100,16 @@ class Connection:
         """Drop the connection."""
         self.sock.close()
 
+    def abort(self) -> None:
+        """From another thread: whoever waits for the peer is told that it has gone."""
+        import socket
+
+        try:
+            # Not SSLSocket's own, which takes the session away under the thread that reads.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        except OSError:
+            return  # gone already
+
     def is_alive(self) -> bool:
         """Is an idle connection still open, with nothing unasked for on it?"""
         if self._buffer:

@@ -52,6 +52,9 @@ __all__ = ["MAX_REDIRECTS", "Scope", "Session"]
 
 MAX_REDIRECTS = 5
 
+BRIEF_S = 2.0
+"""Seconds that a registry may be silent when it is asked in passing."""
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _MAX_WARNINGS = 20
@@ -60,7 +63,7 @@ _MAX_WARNINGS = 20
 class _Call(Value):
     """What one ``send`` was asked for, apart from where it goes."""
 
-    __slots__ = ("body", "expect", "headers", "idempotent", "length", "method", "scopes")
+    __slots__ = ("body", "expect", "headers", "idempotent", "length", "method", "scopes", "timeout_s")
     method: str
     scopes: tuple[Scope, ...]
     headers: Mapping[str, str]
@@ -68,6 +71,7 @@ class _Call(Value):
     length: int | None
     expect: tuple[int, ...]
     idempotent: bool
+    timeout_s: float | None
 
     def __init__(
         self,
@@ -79,9 +83,11 @@ class _Call(Value):
         length: int | None = None,
         expect: tuple[int, ...] = (200,),
         idempotent: bool = True,
+        timeout_s: float | None = None,
     ) -> None:
         self._set(
             method=method,
+            timeout_s=timeout_s,
             scopes=scopes,
             headers=headers or {},
             body=body,
@@ -125,13 +131,15 @@ class Session:
         expect: tuple[int, ...] = (200,),
         idempotent: bool | None = None,
         reading: bool = False,
+        brief: bool = False,
     ) -> Response:
         """Send one request and give the answer, whose status is in ``expect``; the caller reads and closes it.
 
         ``host`` is the registry's name as in a reference ("docker.io", "localhost:5000"), ``path_or_url``
         "/v2/…" or an absolute URL (from :meth:`location` or :meth:`next_page`). ``scopes`` are what a token must
         allow. A ``body`` that is an opener is opened at 0 for every attempt and closed here; ``length`` is its bytes.
-        ``idempotent=None`` is true for every method but POST and PATCH. ``reading=True`` may ask mirrors first.
+        ``idempotent=None`` is true for every method but POST and PATCH. ``reading=True`` may ask mirrors first. ``brief=True``
+        is for what matters little: one attempt, which may take :data:`BRIEF_S`.
 
         Raises what :func:`~manyfest.stores.registry.refusals.refusal` makes of any other status
         (:class:`~manyfest.errors.NotFound`, :class:`~manyfest.errors.AuthRequired`, …),
@@ -146,10 +154,16 @@ class Session:
             length=length,
             expect=expect,
             idempotent=method not in ("POST", "PATCH") if idempotent is None else idempotent,
+            timeout_s=BRIEF_S if brief else None,
         )
         if path_or_url.startswith("/"):
             return self._send_path(host, path_or_url, call, reading=reading)
-        return self._finish(call, self._party_of(host, path_or_url), path_or_url)
+        attempts = 1 if brief else ATTEMPTS
+        return self._finish(call, self._party_of(host, path_or_url), path_or_url, attempts=attempts)
+
+    def interrupt(self) -> None:
+        """See :meth:`~manyfest.stores.registry.transport.Transport.interrupt`."""
+        self._transport.interrupt()
 
     def location(self, host: str, response: Response) -> str:
         """The absolute URL in the ``Location`` of an answer, for the next :meth:`send` to ``host``.
@@ -410,11 +424,13 @@ class _Attempt:
         call = self._call
         if call.body is None or isinstance(call.body, bytes):
             return self._transport.send(
-                Request(call.method, self._url, self._headers, call.body, call.length)
+                Request(call.method, self._url, self._headers, call.body, call.length, call.timeout_s)
             )
         stream = call.body(0)
         try:
-            return self._transport.send(Request(call.method, self._url, self._headers, stream, call.length))
+            return self._transport.send(
+                Request(call.method, self._url, self._headers, stream, call.length, call.timeout_s)
+            )
         finally:
             stream.close()
 

@@ -163,6 +163,12 @@ class Transport(ABC):
     def warm(self, url: str, count: int) -> None:  # noqa: B027 (a hint may be ignored)
         """A hint that ``count`` requests to the host of ``url`` will follow soon; opens connections meanwhile."""
 
+    def interrupt(self) -> None:  # noqa: B027 (doubles do not wait)
+        """End what is under way, from another thread: whoever waits for a peer gets an error and cleans up.
+
+        After it only DELETE is sent, which is how an upload is given up.
+        """
+
     def close(self) -> None:  # noqa: B027 (doubles have nothing to close)
         """Close every connection. May be called twice."""
 
@@ -178,6 +184,8 @@ class HTTPTransport(Transport):
         self._timeout_s = hosts.settings.timeout_s if timeout_s is None else timeout_s
         self._pool = Pool(hosts.reach, self._timeout_s)
         self._guessed: set[str] = set()
+        self._busy: set[Connection] = set()
+        self._interrupted = False
 
     def send(self, request: Request) -> Response:
         """See :meth:`Transport.send`."""
@@ -197,6 +205,12 @@ class HTTPTransport(Transport):
         """See :meth:`Transport.warm`. Where the scheme is not known yet, the likelier one is warmed."""
         target = Target.parse(url)
         self._pool.warm(target.address(self._schemes(target)[0]), count)
+
+    def interrupt(self) -> None:
+        """See :meth:`Transport.interrupt`."""
+        self._interrupted = True
+        for connection in tuple(self._busy):
+            connection.abort()
 
     def close(self) -> None:
         """See :meth:`Transport.close`."""
@@ -251,11 +265,18 @@ class HTTPTransport(Transport):
     def _converse(
         self, connection: Connection, request: Request, head: bytes, address: Address, url: Target
     ) -> Response:
+        if self._interrupted and request.method != "DELETE":
+            connection.close()
+            from manyfest.stores.pool import Stopped
+
+            raise Stopped(f"{address}: not asked any more after an interrupt")
         connection.uses += 1
+        self._busy.add(connection)
         connection.timeout_s = self._timeout_s if request.timeout_s is None else request.timeout_s
         chunked = request.length is None
 
         def done(keep: bool) -> None:
+            self._busy.discard(connection)
             if keep and complete:
                 self._pool.give_back(address, connection)
             else:
@@ -266,6 +287,7 @@ class HTTPTransport(Transport):
             answer = connection.head()
             body = Body(connection, answer, request.method, done)
         except BaseException:
+            self._busy.discard(connection)
             connection.close()
             raise
         self._check_proxy(answer, address)

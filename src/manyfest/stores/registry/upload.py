@@ -209,9 +209,13 @@ class Upload:
         self._at = 0
         if not location:
             return False
-        response = self._endpoint.send(
-            "GET", location, actions=PUSH, expect=(200, 202, 204, 400, 404, 405, 416, 500, 501)
-        )
+        try:
+            response = self._endpoint.send(
+                "GET", location, actions=PUSH, expect=(200, 202, 204, 400, 404, 405, 416, 500, 501)
+            )
+        except BaseException:
+            self._location = location  # to be cancelled
+            raise
         self._endpoint.drop(response)
         arrived = parse_range(response.headers.get("Range")) if response.status in (200, 202, 204) else None
         seen = self._feed.seen
@@ -367,6 +371,7 @@ def cancel(endpoint: Endpoint, location: str) -> None:
             actions=PUSH,
             expect=(200, 202, 204, 400, 404, 405, 416, 500, 501, 502, 503, 504),
             idempotent=False,
+            brief=True,
         )
         endpoint.drop(response)
     except Error:
