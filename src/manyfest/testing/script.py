@@ -38,8 +38,9 @@ class Answer:
     chunks. ``cut_before``: hang up without a word. ``cut_head``, ``cut_body``: hang up after that many bytes of
     either. ``cut_request``: hang up after that many bytes of the request's body. ``early``: answer without reading
     the body. ``hang_up``: close after the answer without saying so, so that the kept connection is dead.
-    ``silent``: no answer. ``endless``: repeat the body (or ``raw``) until the client goes. ``raw``: these bytes only.
-    ``silent_after``: no more after that many bytes of the body. ``reset``: end the connection with a reset (RST), not in good order. ``interim``: bytes before the head (1xx).
+    ``silent``: no answer; ``silent_after``: no more after that many bytes of the body. ``endless``: repeat the body
+    (or ``raw``) until the client goes. ``raw``: these bytes only. ``reset``: end the connection with a reset (RST), not
+    in good order. ``interim``: bytes before the head (1xx).
     """
 
     status: int = 200

@@ -138,8 +138,8 @@ class Session:
         ``host`` is the registry's name as in a reference ("docker.io", "localhost:5000"), ``path_or_url``
         "/v2/…" or an absolute URL (from :meth:`location` or :meth:`next_page`). ``scopes`` are what a token must
         allow. A ``body`` that is an opener is opened at 0 for every attempt and closed here; ``length`` is its bytes.
-        ``idempotent=None`` is true for every method but POST and PATCH. ``reading=True`` may ask mirrors first. ``brief=True``
-        is for what matters little: one attempt, which may take :data:`BRIEF_S`.
+        ``idempotent=None`` is true for every method but POST and PATCH. ``reading=True`` may ask mirrors first.
+        ``brief=True`` is for what matters little: one attempt, which may take :data:`BRIEF_S`.
 
         Raises what :func:`~manyfest.stores.registry.refusals.refusal` makes of any other status
         (:class:`~manyfest.errors.NotFound`, :class:`~manyfest.errors.AuthRequired`, …),
