@@ -166,8 +166,8 @@ def write_files(folder: Path) -> None:
     (folder / "conf").chmod(0o755)
     (folder / "conf/deep").chmod(0o750)
     (folder / "rootfs/tmp").chmod(0o1777)
-    for name, mode in (("plain.tar", "w"), ("zipped.tar.gz", "w:gz")):
-        with tarfile.open(folder / name, mode) as archive:  # type: ignore[call-overload]
+    for name, how in (("plain.tar", "w"), ("zipped.tar.gz", "w:gz")):
+        with tarfile.open(folder / name, how) as archive:  # type: ignore[call-overload]
             _fill(archive)
 
 

@@ -112,7 +112,8 @@ class Cache:
         """Drop the layers unused for the longest time until at most ``limit`` bytes stay; returns bytes dropped."""
         folder = os.path.join(self.root, "blobs")
         now = time.time()
-        found = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.is_file()]
+        with os.scandir(folder) as entries:
+            found = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
         total = sum(facts.st_size for facts, _ in found)
         dropped = 0
         for facts, path in sorted(found, key=lambda pair: pair[0].st_mtime):

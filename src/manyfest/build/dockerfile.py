@@ -13,6 +13,7 @@ https://docs.docker.com/reference/dockerfile/
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from e2b_dockerfile_utils import DockerfileSyntaxError, chomp_heredoc_content, parse_dockerfile_ast
@@ -159,9 +160,7 @@ def parse(text: str, path: str = "Dockerfile") -> Recipe:
     try:
         ast = parse_dockerfile_ast(text)
     except DockerfileSyntaxError as error:
-        line = getattr(error, "line", 0)
-        where = f"{path}:{line}" if line else path
-        raise InvalidProject(f"{where}: {error}") from error
+        raise InvalidProject(f"{path}:{error.line}: {_reason(error)}") from error
     steps = [_step(item, path) for item in ast.instructions]
     first = next((i for i, step in enumerate(steps) if step.name == "FROM"), len(steps))
     for step in steps[:first]:
@@ -191,10 +190,15 @@ def parse_trigger(text: str, line: int, path: str) -> Step:
     try:
         ast = parse_dockerfile_ast(text)
     except DockerfileSyntaxError as error:
-        raise InvalidProject(f"{path}:{line}: ONBUILD: {error}") from error
+        raise InvalidProject(f"{path}:{line}: ONBUILD: {_reason(error)}") from error
     if len(ast.instructions) != 1:
         raise InvalidProject(f"{path}:{line}: ONBUILD holds one instruction, got {len(ast.instructions)}")
     return _step(ast.instructions[0], path).replace(line=line)
+
+
+def _reason(error: DockerfileSyntaxError) -> str:
+    """What is wrong, without the line: of a trigger's text that would be the first."""
+    return re.sub(r"^Dockerfile parse error on line \d+: ", "", str(error))
 
 
 def _stages(steps: list[Step], path: str) -> list[Stage]:

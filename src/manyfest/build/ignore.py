@@ -147,10 +147,12 @@ class Context:
 
     def find(self, path: str) -> Entry | None:
         """What is at a path, not following a link there; ``None`` if it is not there or ignored."""
-        if path and self._is_left_out(path):
+        left_out = bool(path) and self._is_left_out(path)
+        if left_out and not self._may_hold(path):
             return None
         try:
-            return self._entry(path, self._real(path))
+            entry = self._entry(path, self._real(path))
+            return None if left_out and entry.kind != "dir" else entry
         except (FileNotFoundError, NotADirectoryError):
             # A folder that exists only because something below it was compiled.
             return Entry(path, "dir", 0o755) if self._is_above_cover(path) else None

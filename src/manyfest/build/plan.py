@@ -423,7 +423,7 @@ class _Work:
                     text = file.read()
             except OSError as error:
                 raise InvalidProject(f"{path}: {error.strerror}") from error
-            recipe = self._recipes[path] = parse(text, os.path.relpath(path))
+            recipe = self._recipes[path] = parse(text, _shown(path))
             for warning in recipe.warnings:
                 self._warn_once(warning)
         return self._recipes[path]
@@ -566,6 +566,12 @@ class _Work:
         if text not in self._warned:
             self._warned.add(text)
             self._warn(text)
+
+
+def _shown(path: str) -> str:
+    """A path as people know it: from here if it is below here."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
 
 
 def _points_at(target: Store, name: str, root: Document) -> bool:

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole builds: shared layers, same digests, what is pushed and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.unit.build.conftest import HOST, Kitchen, image_of, settings_of
+
+from manyfest.build.cache import Cache
+from manyfest.build.plan import Options, Planned, plan, push, source_date_epoch
+from manyfest.build.project import load
+from manyfest.content import mediatypes
+from manyfest.errors import InputError, NotFound, Refused
+from manyfest.platforms import Platform
+from manyfest.stores.base import Store
+from manyfest.stores.copy import Event
+from manyfest.stores.memory import Memory
+from manyfest.testing.images import make_index
+
+SHARED = "FROM scratch\nARG TARGETARCH\nCOPY data /data\nCOPY bin/$TARGETARCH /app\n"
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.fixture
+def app(kitchen: Kitchen) -> Kitchen:
+    """Two platforms' programs and data for both."""
+    kitchen.write("data/x", "x" * 1000)
+    kitchen.write("bin/amd64", "A", 0o755)
+    kitchen.write("bin/arm64", "B", 0o755)
+    return kitchen
+
+
+def test_layers_that_are_the_same_are_one(app: Kitchen) -> None:
+    """Made once, pushed once."""
+    built = app.build(SHARED, BOTH)
+    one, other = (image_of(built, at).manifest.layers for at in (0, 1))
+    assert one[0] == other[0]
+    assert one[1] != other[1]
+    assert (built.layers_made, built.layers_reused) == (3, 0)
+    assert app.build(SHARED, BOTH).layers_made == 0
+
+
+def test_same_files_same_digest(app: Kitchen, tmp_path: Path) -> None:
+    """In another folder, at another time, by another user's clock."""
+    first = app.build(SHARED, BOTH).index.digest
+    (tmp_path / "elsewhere").mkdir()
+    other = Kitchen(tmp_path / "elsewhere")
+    other.write("bin/arm64", "B", 0o755)
+    other.write("bin/amd64", "A", 0o755)
+    os.utime(other.write("data/x", "x" * 1000), (1, 1))
+    assert other.build(SHARED, BOTH).index.digest == first
+    assert other.build(SHARED, BOTH, epoch=1).index.digest != first
+    other.write("data/x", "y" * 1000)
+    assert other.build(SHARED, BOTH).index.digest != first
+
+
+def test_push_and_push_again(app: Kitchen) -> None:
+    """The second time sends nothing."""
+    target, events = Memory("target"), list[Event]()
+    root = push(app.build(SHARED, BOTH), target, ["1", "latest"], on_event=events.append)
+    assert target.resolve("1") == target.resolve("latest") == root
+    assert sum(event.kind == "done" for event in events) == 5
+    assert events[-1].kind == "tagged"
+    events.clear()
+    push(app.build(SHARED, BOTH), target, ["1", "latest"], on_event=events.append)
+    assert events == []
+    push(app.build(SHARED, BOTH), target, ["1", "more"], on_event=events.append)
+    assert [event.kind for event in events] == ["tagged"]
+    assert target.resolve("more") == root
+
+
+def test_a_tag_does_not_shrink(app: Kitchen) -> None:
+    """Unless told to."""
+    target = Memory("target")
+    push(app.build(SHARED, BOTH), target, ["1"])
+    small = app.build(SHARED, "linux/amd64")
+    with pytest.raises(Refused, match="would lose linux/arm64"):
+        push(small, target, ["1"])
+    push(small, target, ["1"], allow_shrink=True)
+    assert len(target.resolve("1").index.manifests) == 1
+
+
+def test_expected_platforms(app: Kitchen) -> None:
+    """Are there, or nothing is pushed."""
+    target = Memory("target")
+    with pytest.raises(Refused, match="expected linux/s390x, which was not built"):
+        push(app.build(SHARED, BOTH), target, ["1"], expect=[Platform.parse("linux/s390x")])
+    with pytest.raises(NotFound):
+        target.resolve("1")
+
+
+def test_places_for_one_platform(app: Kitchen) -> None:
+    """Get the image itself, or an error."""
+    target = Memory("target")
+    with pytest.raises(InputError, match="target holds images of one platform, got 2"):
+        push(app.build(SHARED, BOTH), target, ["1"], index=False)
+    push(app.build(SHARED, "linux/arm64"), target, ["1"], index=False)
+    assert not target.resolve("1").is_index
+
+
+def test_base_layers_come_from_the_base(app: Kitchen) -> None:
+    """Nothing of them is stored here."""
+    base = app.base("base")
+    make_index(base, ["linux/amd64", "linux/arm64"], docker=True, tag="1")
+    built = app.build(SHARED.replace("scratch", "base"), BOTH)
+    layer = image_of(built).manifest.layers[0]
+    assert built.source_of(layer) is base
+    assert layer.media_type == mediatypes.OCI_LAYER_GZIP  # the same bytes under OCI's name
+    target: Store = Memory("target")
+    push(built, target, ["1"])
+    assert target.exists(layer)
+
+
+def test_docker_format(app: Kitchen) -> None:
+    """Media types throughout; it has no annotations."""
+    make_index(app.base("base"), ["linux/amd64", "linux/arm64"], tag="1")
+    built = app.build(SHARED.replace("scratch", "base"), BOTH, type="docker")
+    assert built.index.media_type == mediatypes.DOCKER_LIST
+    manifest = image_of(built).manifest
+    assert {layer.media_type for layer in manifest.layers} == {mediatypes.DOCKER_LAYER}
+    assert (manifest.config.media_type, manifest.annotations) == (mediatypes.DOCKER_CONFIG, {})
+    with pytest.raises(InputError, match="annotations in Docker's format"):
+        app.build(SHARED, BOTH, type="docker", annotations=(("a", "b"),))
+
+
+def test_labels_and_annotations(app: Kitchen) -> None:
+    """Labels in every configuration, annotations on images and index."""
+    built = app.build(SHARED, BOTH, labels=(("a", "b"),), annotations=(("c", "d"),))
+    assert settings_of(built)["Labels"] == {"a": "b"}
+    assert built.index.index.annotations == {"c": "d"} == image_of(built, 1).manifest.annotations
+
+
+def test_a_damaged_cache_is_a_missing_one(app: Kitchen) -> None:
+    """Whatever is wrong with it."""
+    digest = app.build(SHARED, BOTH).index.digest
+    for path in sorted((app.cache_folder / "layers").iterdir()):
+        path.write_text("{")
+    for path in sorted((app.cache_folder / "blobs").iterdir()):
+        path.write_bytes(b"cut")
+    (app.cache_folder / "hashes" / "x.json").write_text("[]")
+    assert app.build(SHARED, BOTH).index.digest == digest
+
+
+def test_prune(app: Kitchen) -> None:
+    """Old layers go, those of today stay."""
+    app.build(SHARED, BOTH)
+    cache = Cache(str(app.cache_folder))
+    assert cache.prune(0) == 0
+    for path in (app.cache_folder / "blobs").iterdir():
+        os.utime(path, (0, 0))
+    assert cache.prune(0) > 0
+    assert list((app.cache_folder / "blobs").iterdir()) == []
+
+
+def test_nothing_is_left_behind(app: Kitchen) -> None:
+    """Neither by success nor by failure."""
+    app.build(SHARED, BOTH)
+    app.write("data/y", "y")
+    (app.folder / "data" / "z").symlink_to("nowhere")
+    with pytest.raises(Exception, match="nothing"):
+        app.build(SHARED + "COPY nothing /\n", BOTH)
+    assert [p.name for p in app.cache_folder.rglob("*.part")] == []
+
+
+def test_dry_run(app: Kitchen) -> None:
+    """Per platform: the Dockerfile, pinned bases, the compile step. Nothing is made."""
+    make_index(app.base("base"), ["linux/amd64", "linux/arm64"], tag="1")
+    app.write("Dockerfile", "FROM base AS b\nFROM scratch\nCOPY --from=b /x /y\n")
+    options = Options((Platform.parse("linux/arm64"),))
+    made: list[Planned] = plan(
+        load(str(app.folder)), options, HOST, app.open_source, Cache(str(app.cache_folder))
+    )
+    digest = str(app.base("base").resolve("1").index.manifests[1].digest)
+    assert made[0].bases == (("b", "base", digest), ("1", "scratch", ""))
+    assert made[0].job is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"platforms": ()}, "no platform to build for"),
+        ({"compression": "br"}, "compression 'br'"),
+        ({"compression": "zstd", "type": "docker"}, "zstd layers in a Docker image"),
+    ],
+)
+def test_options_are_checked(options: dict[str, object], message: str) -> None:
+    """Before anything is done."""
+    with pytest.raises(InputError, match=message):
+        Options(**{"platforms": (HOST,), **options})  # type: ignore[arg-type]
+
+
+def test_one_platform_twice(app: Kitchen) -> None:
+    """Under two spellings."""
+    with pytest.raises(InputError, match="linux/arm64/v8 is asked for twice"):
+        app.build(SHARED, "linux/arm64,linux/arm64/v8")
+
+
+@pytest.mark.parametrize(("text", "value"), [("", 0), ("1700000000", 1_700_000_000)])
+def test_source_date_epoch(text: str, value: int) -> None:
+    """Seconds, or nothing."""
+    assert source_date_epoch({"SOURCE_DATE_EPOCH": text}) == value
+    with pytest.raises(InputError, match="SOURCE_DATE_EPOCH=yesterday"):
+        source_date_epoch({"SOURCE_DATE_EPOCH": "yesterday"})

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a folder says about how it is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from manyfest.build.project import load
+from manyfest.errors import InputError, InvalidProject
+from manyfest.platforms import Platform
+
+
+def write(folder: Path, **files: str) -> str:
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return str(folder)
+
+
+def test_one_dockerfile(tmp_path: Path) -> None:
+    """For every platform."""
+    project = load(write(tmp_path, Dockerfile="FROM scratch\n"))
+    assert project.dockerfile_for(Platform.parse("linux/s390x")) == str(tmp_path / "Dockerfile")
+    assert (project.platforms, project.compile, project.spec) == ((), None, None)
+
+
+def test_one_for_each_architecture(tmp_path: Path) -> None:
+    """Under any spelling; other endings are none of them."""
+    names = ("armhf", "x86_64", "aarch64", "ppc64el", "s390x", "dev", "build")
+    project = load(write(tmp_path, **{f"Dockerfile__{name}": "FROM scratch\n" for name in names}))
+    assert {str(p) for p in project.platforms} == {
+        "linux/arm/v7",
+        "linux/amd64",
+        "linux/arm64",
+        "linux/ppc64le",
+        "linux/s390x",
+    }
+    assert project.dockerfile_for(Platform.parse("linux/arm")).endswith("Dockerfile.armhf")
+    assert project.dockerfile_for(Platform.parse("linux/amd64/v3")).endswith("Dockerfile.x86_64")
+    with pytest.raises(InvalidProject, match="no Dockerfile for linux/riscv64") as caught:
+        project.dockerfile_for(Platform.parse("linux/riscv64"))
+    assert "Dockerfile.armhf" in caught.value.hint
+
+
+def test_two_for_one(tmp_path: Path) -> None:
+    """Are refused."""
+    folder = write(tmp_path, Dockerfile__arm64="", Dockerfile__aarch64="")
+    with pytest.raises(
+        InvalidProject, match=r"Dockerfile.aarch64 and Dockerfile.arm64 are both for linux/arm64"
+    ):
+        load(folder)
+
+
+def test_a_project_file(tmp_path: Path) -> None:
+    """All of it."""
+    text = """\
+image: acme/app:1
+tags: [latest]
+platforms: [linux/amd64, linux/arm/v7]
+compile: {toolchain: zig, run: make, outputs: [out/app], env: {A: 1}}
+build: {dockerfile: docker/File, args: {V: "1.10", N: 2}, target: last}
+expect: [linux/amd64]
+"""
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker/File").write_text("FROM scratch\n")
+    project = load(write(tmp_path, manyfest__yaml=text))
+    assert [str(p) for p in project.platforms] == ["linux/amd64", "linux/arm/v7"]
+    assert project.compile is not None
+    assert (project.compile.toolchain, project.compile.outputs, project.compile.environment) == (
+        "zig",
+        ("out/app",),
+        (("A", "1"),),
+    )
+    assert (project.args, project.target) == ((("V", "1.10"), ("N", "2")), "last")
+    assert project.dockerfile == str(tmp_path / "docker/File")
+    assert project.spec is not None
+    assert project.spec.tags == ("latest",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("platforms: [linux/amd64, linux/arm46]", r":2:26: platforms.1: linux/arm46: nobody runs that"),
+        ("platforms: 7", r":2:1: platforms: expected a list"),
+        ("compile: {toolchain: rust, run: x, outputs: [y]}", r":2:11: compile.toolchain: 'rust'"),
+        ("compile:\n  run: x", r":2:1: compile: lacks outputs"),
+        ("compile:\n  outputs: [x]", r":2:1: compile: lacks run"),
+        ("compile:\n  run: x\n  outputs: [/x]", r":4:3: compile.outputs: '/x'"),
+        ("compile:\n  run: x\n  outputs: [../x]", r":4:3: compile.outputs"),
+        ("compile:\n  ran: x", r":3:3: compile.ran: unknown key"),
+        ("build:\n  args: {V: 1.10}", r":3:10: build.args.V: expected text, got 1.1"),
+        ("build: x", r":2:1: build: expected a mapping"),
+        ("build: {dockerfile: none}", r"none: no such file"),
+        ("bild: x", r":2:1: .*unknown key 'bild'"),
+        ("tags: [", r":3:1|:2:8"),
+    ],
+)
+def test_mistakes_are_shown_where_they_are(tmp_path: Path, text: str, message: str) -> None:
+    """File, line and column."""
+    folder = write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=f"image: a\n{text}\n")
+    with pytest.raises(InputError, match=message):
+        load(folder)
+
+
+def test_no_project(tmp_path: Path) -> None:
+    """No folder, no Dockerfile."""
+    with pytest.raises(InvalidProject, match=r"no Dockerfile and no Dockerfile\.ARCH"):
+        load(str(tmp_path))
+    with pytest.raises(InvalidProject, match="no such folder"):
+        load(str(tmp_path / "none"))
+
+
+def test_go_needs_no_command(tmp_path: Path) -> None:
+    """One output is enough to know it."""
+    text = "image: a\ncompile: {toolchain: go, outputs: [out/app]}\n"
+    project = load(write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=text))
+    assert project.compile is not None
+    assert project.compile.run == "go build -trimpath -ldflags=-s -o out/app ."
