@@ -257,8 +257,8 @@ def _install(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
 
 
 def _wrong(report: Report, changes: Sequence[Change]) -> list[tuple[str, Finding]]:
-    """Problems of the handlers that now serve what was asked for."""
-    names = {change.handler for change in changes if change.handler}
+    """Problems of somebody else's handlers that serve what was asked for; ours are as they were asked for."""
+    names = {change.handler for change in changes if change.action == "kept"}
     return [
         (status.handler.name, finding)
         for status in report.statuses
