@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from tests.real.parts import Host, Registry
 
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
-from manyfest.testing.images import make_image
+from manyfest.testing.images import make_image, make_index
 
 pytestmark = pytest.mark.real
 
@@ -83,23 +86,33 @@ def test_dockers_bytes_are_ours_when_asked(ship: Host, plain: Registry) -> None:
     assert ship.manyfest("inspect", "--raw", ours).out == ship.manyfest("inspect", "--raw", theirs).out
 
 
-def test_verbose_inspect_has_dockers_shape(ship: Host, plain: Registry) -> None:
-    """Scripts read Ref, Descriptor and SchemaV2Manifest of an array, or of an object for one image."""
+def test_verbose_inspect_is_dockers_to_the_byte(ship: Host, plain: Registry) -> None:
+    """An array for a list, an object for one image; Debian's docker is of a time before it showed ``Raw``."""
     names = push_images(ship, plain, "shape/app")
     target = f"{plain.host}/shape/app:v1"
     ship.manyfest("create", target, *names.values(), "--push")
-    for name in (target, names["s390x"]):
-        theirs = ship.run(DOCKER, "manifest", "inspect", "--insecure", "-v", name).json
-        ours = ship.manyfest("inspect", "-v", "--json", name).json
-        assert type(ours) is type(theirs)
-        for one, other in zip(_as_list(ours), _as_list(theirs), strict=True):
-            assert one["Descriptor"]["digest"] == other["Descriptor"]["digest"]
-            assert one["Descriptor"]["platform"] == other["Descriptor"]["platform"]
-            assert one["SchemaV2Manifest"] == other["SchemaV2Manifest"]
-
-
-def _as_list(value: object) -> list[dict[str, dict[str, object]]]:
-    return value if isinstance(value, list) else [value]  # type: ignore[list-item]
+    folder = ship.home / "attested"
+    with Layout.create(str(folder)) as store:
+        make_index(store, ("linux/amd64", "linux/arm64"), attestations=True, tag="v1")
+    attested = f"{plain.host}/shape/app:attested"
+    ship.manyfest("copy", f"oci:{folder}:v1", attested)
+    for docker in sorted({DOCKER, shutil.which("docker") or DOCKER}):
+        version = ship.run(docker, "version", "--format", "{{.Client.Version}}").out
+        is_current = int(version.partition(".")[0]) >= 23
+        # Older ones do not know OCI's media types at all.
+        for name in (target, names["s390x"], *([attested] if is_current else [])):
+            theirs = ship.run(docker, "manifest", "inspect", "--insecure", "-v", name).out
+            ours = ship.manyfest("inspect", "-v", "--json", name).out
+            if not is_current:
+                ours = "".join(line for line in ours.splitlines(True) if '"Raw": ' not in line)
+            assert ours == theirs
+    shown = ship.manyfest("inspect", "-v", "--json", attested).json
+    platforms = [each["Descriptor"]["platform"]["architecture"] for each in shown]
+    assert platforms == ["amd64", "arm64", "unknown", "unknown"]
+    for each in shown:
+        raw = base64.b64decode(each["Raw"])
+        assert json.loads(raw) == each["OCIManifest"]
+        assert each["Descriptor"]["digest"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def test_the_engine_is_a_place(ship: Host, plain: Registry) -> None:
