@@ -15,6 +15,7 @@ from tests.real.parts import Host, Registry, free_port
 from manyfest.coverage.listing import Listing, list_images
 from manyfest.coverage.rules import ENGINES, DockerClassic, Swarm
 from manyfest.coverage.rules import Host as Machine
+from manyfest.stores.layout import Layout
 from manyfest.stores.memory import Memory
 from manyfest.testing.images import make_image, make_index
 
@@ -173,3 +174,16 @@ def test_what_podman_and_skopeo_take(here: Host, plain: Registry) -> None:
         if choice.entry is not None:
             assert choice.platform is not None
             assert json.loads(done.out)["Architecture"] == choice.platform.architecture
+
+
+def test_emulators_of_this_machine(here: Host, emulators: None) -> None:
+    """What the kernel has registered is what a node offers; and an image runs emulated when it is asked for."""
+    (node,) = here.manyfest("nodes", "--host", "--json").json["nodes"]
+    foreign = {"linux/arm64", "linux/s390x", "linux/riscv64"} - {node["platform"]}
+    assert foreign <= set(node["emulates"])
+    folder = here.home / "layout"
+    with Layout.create(str(folder)) as store:
+        make_image(store, "linux/s390x", tag="1")
+    shown = here.manyfest("check", f"oci:{folder}:1", "--host", "--json").json
+    assert [cell["state"] for cell in shown["images"][0]["cells"]] == ["emulated"]
+    assert here.manyfest("check", f"oci:{folder}:1", "--host", "--native", ok=False).code == 1

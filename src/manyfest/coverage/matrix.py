@@ -165,9 +165,22 @@ def check(
                 found = Problem("not built", "it is not there yet: its build section makes it")
             rows.append(Row(use, None, found))
         else:
-            cells = [judge(use, node, found, engine=engine, native=native) for node in nodes]
-            rows.append(Row(use, found, None, cells))
+            rows.append(Row(use, found, None, _cells(use, nodes, found, engine, native=native)))
     return Matrix(nodes, rows)
+
+
+def _cells(use: Use, nodes: Sequence[Node], listing: Listing, engine: str, *, native: bool) -> list[Cell]:
+    """Nodes that differ in nothing that matters are judged once: big clusters are made of few kinds of machine."""
+    judged: dict[tuple[object, ...], Cell] = {}
+    cells = []
+    for node in nodes:
+        kind = (node.host, node.kind, node.engine, node.emulates, node.state, node.availability)
+        who = (node.name, node.id, node.role, node.labels, node.engine_labels) if use.restrictions else ()
+        known = judged.get((kind, who))
+        cell = known or judge(use, node, listing, engine=engine, native=native)
+        judged[kind, who] = cell
+        cells.append(cell if cell.node is node else cell.replace(node=node))
+    return cells
 
 
 def place_of(use: Use) -> str:
@@ -220,7 +233,7 @@ def judge(use: Use, node: Node, listing: Listing, *, engine: str = "", native: b
         return Cell(node, "excluded", f"the node is {_not_up(node)}")
     for restriction in use.restrictions:
         if not restriction.allows(node):
-            return Cell(node, "excluded", f"kept away by {restriction}")
+            return Cell(node, "excluded", restriction.refusal(node))
     rule = rule_for(use, node, engine)
     choice = rule.choose(node.host, listing, use.platform)
     if choice.entry is None:

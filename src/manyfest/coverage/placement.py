@@ -34,6 +34,10 @@ class Restriction(Value):
     def allows(self, node: Node) -> bool:
         """May it be scheduled there? What nobody knows of a node does not restrict."""
 
+    def refusal(self, node: Node) -> str:  # noqa: ARG002 - some say more about the node
+        """Why not, as a sentence without its end."""
+        return f"kept away by {self}"
+
 
 class SwarmConstraint(Restriction):
     """``node.platform.arch == x86_64``: case does not matter, except in the names of labels.
@@ -61,6 +65,12 @@ class SwarmConstraint(Restriction):
         """See :meth:`Restriction.allows`."""
         actual = self._actual(node)
         return True if actual is None else (actual.lower() == self.value.lower()) is self.equal
+
+    def refusal(self, node: Node) -> str:
+        """See :meth:`Restriction.refusal`. Go's names in place of the kernel's are the usual mistake."""
+        if self.key.lower() == "node.platform.arch" and self.value.lower() == node.platform.architecture:
+            return f"kept away by {self}, since the node calls itself {node.host.machine}"
+        return super().refusal(node)
 
     def _actual(self, node: Node) -> str | None:
         key = self.key.lower()

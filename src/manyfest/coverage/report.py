@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from manyfest.coverage.fixes import fixes
 from manyfest.values import Value
 
@@ -242,7 +244,7 @@ def _result(row: Row, state: str, text: str) -> dict[str, Any]:
     }
     if row.use.file:
         location["physicalLocation"] = {
-            "artifactLocation": {"uri": row.use.file.replace("\\", "/")},
+            "artifactLocation": {"uri": quote(row.use.file)},
             "region": {"startLine": row.use.line, "startColumn": row.use.column},
         }
     found["locations"] = [location]

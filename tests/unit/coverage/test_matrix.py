@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.coverage.fixes import fixes
 from manyfest.coverage.listing import Listing, list_images
-from manyfest.coverage.matrix import Matrix, Row, check, exit_code, judge, place_of
+from manyfest.coverage.matrix import Cell, Matrix, Row, check, exit_code, judge, place_of
 from manyfest.coverage.nodes import Node
 from manyfest.coverage.placement import LabelTerm, NodeSelector, SwarmConstraint
 from manyfest.coverage.report import columns, findings, to_json, to_markdown, to_sarif
@@ -232,6 +232,33 @@ def test_what_a_build_makes_may_not_be_there_yet() -> None:
     assert exit_code(matrix) == 0
     nameless = check([POD.replace(image="", problem="it names no image")], [node("linux/amd64")], over(store))
     assert exit_code(nameless) == 3
+
+
+def test_alike_nodes_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But each has its own cell, and one that a file speaks of by name is not like the others."""
+    store = Counting()
+    make_index(store, ["linux/amd64"], tag="1")
+    judged = []
+
+    def watched(use: Use, where: Node, listing: Listing, **options: Any) -> Cell:
+        judged.append(where.name)
+        return judge(use, where, listing, **options)
+
+    monkeypatch.setattr("manyfest.coverage.matrix.judge", watched)
+    nodes = [node("linux/amd64", "swarm", "x86_64", name=f"n{n}") for n in range(5)]
+    (row,) = check([Use("a:1")], nodes, over(store)).rows
+    assert judged == ["n0"]
+    assert [cell.node.name for cell in row.cells] == ["n0", "n1", "n2", "n3", "n4"]
+    here = GLOBAL.replace(image="a:1", restrictions=(SwarmConstraint("node.hostname", True, "n3"),))
+    (row,) = check([here], nodes, over(store)).rows
+    assert [cell.state for cell in row.cells] == ["excluded"] * 3 + ["native", "excluded"]
+
+
+def test_the_kernels_word_is_said() -> None:
+    """The usual mistake with constraints."""
+    use = GLOBAL.replace(restrictions=(SwarmConstraint("node.platform.arch", True, "amd64"),))
+    cell = judge(use, node("linux/amd64", "swarm", "x86_64"), listing_of("linux/amd64"))
+    assert cell.reason == "kept away by node.platform.arch == amd64, since the node calls itself x86_64"
 
 
 def test_nowhere_to_go() -> None:
