@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.real.parts import Host, Registry, free_port
+from tests.real.parts import Host, Registry, free_port, need
 
 from manyfest.coverage.listing import Listing, list_images
-from manyfest.coverage.rules import ENGINES, DockerClassic, Swarm
+from manyfest.coverage.rules import ENGINES, BuildKit, DockerClassic, Podman, Swarm
 from manyfest.coverage.rules import Host as Machine
+from manyfest.platforms import Platform, normalise
 from manyfest.stores.layout import Layout
 from manyfest.stores.memory import Memory
 from manyfest.testing.images import make_image, make_index
@@ -144,11 +145,6 @@ def test_what_the_engine_pulls(here: Host, engine: str, plain: Registry) -> None
 
 def test_what_podman_and_skopeo_take(here: Host, plain: Registry) -> None:
     """The exact words of containers/image beside skopeo itself."""
-    from tests.real.parts import need
-
-    from manyfest.coverage.rules import Podman
-    from manyfest.platforms import Platform
-
     need("skopeo")
     cases = [
         ("arm", "linux/arm/v6"),
@@ -187,3 +183,29 @@ def test_emulators_of_this_machine(here: Host, emulators: None) -> None:
     shown = here.manyfest("check", f"oci:{folder}:1", "--host", "--json").json
     assert [cell["state"] for cell in shown["images"][0]["cells"]] == ["emulated"]
     assert here.manyfest("check", f"oci:{folder}:1", "--host", "--native", ok=False).code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("arm", "linux/arm64"),
+        ("arm", "linux/arm/v6"),
+        ("i386", "linux/amd64"),
+        ("own", "linux/s390x"),
+        ("levels", ""),
+    ],
+)
+def test_what_buildkit_takes(here: Host, engine: str, plain: Registry, name: str, asked: str) -> None:
+    """FROM with and without a platform, beside the BuildKit in the engine."""
+    here.env |= {"DOCKER_HOST": engine, "DOCKER_BUILDKIT": "1"}
+    target, listing = push(here, plain, name)
+    option = f"--platform={asked} " if asked else ""
+    (here.home / "Dockerfile").write_text(f"FROM {option}{target}\nLABEL a={name}-{asked}\n")
+    built = here.run(DOCKER, "build", "-q", "-t", "manyfest-from:1", str(here.home), ok=False)
+    platform = Platform.parse(asked) if asked else None
+    choice = BuildKit().choose(Machine.of_machine(os.uname().machine), listing, platform)
+    assert (built.code == 0) is (choice.entry is not None), built
+    if choice.platform is not None:
+        image = here.run(DOCKER, "image", "inspect", "manyfest-from:1").json[0]
+        found = normalise(Platform(image["Os"], image["Architecture"], image.get("Variant", "")))
+        assert found == normalise(choice.platform)
