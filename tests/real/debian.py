@@ -39,6 +39,9 @@ PACKAGES += (
     "libexpat1",
     "libgcc-s1",
 )
+# A Go program, a loader of musl, and a small C program that starts others; Java for one architecture, for its size.
+PACKAGES += ("gosu", "musl", "tini")
+MORE = {"arm64": ("openjdk-17-jre-headless",)}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LIMIT_S = 90
 
@@ -49,16 +52,17 @@ def cache_folder() -> Path:
 
 
 def packages(architecture: str) -> dict[str, Path]:
-    """The files of :data:`PACKAGES` for a Debian architecture; skips where they cannot be had."""
+    """The files of :data:`PACKAGES` and :data:`MORE` for a Debian architecture; skips where they cannot be had."""
     need("apt-get", package="apt")
     need("dpkg-deb", package="dpkg")
     folder = cache_folder() / "debian-12" / architecture
     found = _there(folder)
-    if set(found) == set(PACKAGES):
+    wanted = {*PACKAGES, *MORE.get(architecture, ())}
+    if wanted <= set(found):
         return found
-    _download(architecture, folder)
+    _download(architecture, folder, sorted(wanted - set(found)))
     found = _there(folder)
-    missing = set(PACKAGES) - set(found)
+    missing = wanted - set(found)
     if missing:
         pytest.skip(
             f"no network to Debian's archive for {architecture}: {', '.join(sorted(missing))} not there"
@@ -77,7 +81,7 @@ def _there(folder: Path) -> dict[str, Path]:
     return {path.name.partition("_")[0]: path for path in sorted(folder.glob("*.deb"))}
 
 
-def _download(architecture: str, folder: Path) -> None:
+def _download(architecture: str, folder: Path, names: list[str]) -> None:
     """With lists and configuration of its own: nothing of the machine's apt is read but its proxy, nothing written."""
     work = folder / "apt"
     for part in (
@@ -109,7 +113,7 @@ def _download(architecture: str, folder: Path) -> None:
     if os.geteuid() == 0:
         command += ["-o", "APT::Sandbox::User=root"]
     try:
-        for words in (["update"], ["download", *PACKAGES]):
+        for words in (["update"], ["download", *names]):
             subprocess.run([*command, *words], cwd=folder, check=False, capture_output=True, timeout=_LIMIT_S)
     except subprocess.TimeoutExpired:
         return

@@ -35,6 +35,8 @@ COMMANDS = {
     "bash": ["bash"],
     "perl": ["/usr/bin/perl", "-v"],
     "python": ["/usr/bin/python3", "--version"],
+    "go": ["gosu", "root", "bash"],
+    "tini": ["/usr/bin/tini", "--", "perl"],
     "shell-form": ["/bin/sh", "-c", "exec python3 -c 'print(1)'"],
 }
 
@@ -146,6 +148,28 @@ def test_untouched_programs_give_no_error_and_no_warning(
     start = report.images[0].start
     assert start is not None
     assert start["verdict"] == "starts"
+
+
+def test_java_finds_its_libraries_beside_itself(bench: Bench) -> None:
+    """Through RUNPATH and $ORIGIN; what desktop parts lack is no alarm."""
+    java = "/usr/lib/jvm/java-17-openjdk-arm64/bin/java"
+    report = bench.verify(bench.image("arm64", Cmd=[java, "-version"]))
+    assert [f for f in report.findings if f.severity != "note"] == []
+    start = report.images[0].start
+    assert start is not None
+    assert start["verdict"] == "starts"
+    assert any("libjli.so" in step for step in start["chain"])
+
+
+def test_a_program_for_musl(bench: Bench) -> None:
+    """With musl's loader it starts; on glibc alone it does not."""
+    program = (Path(__file__).parents[1] / "assets" / "elf" / "arm64-musl").read_bytes()
+    files: dict[str, File] = {"app": (program, 0o755)}
+    assert bad(bench.verify(bench.image("arm64", files, Cmd=["/app"]))) == set()
+    files["lib/.wh.ld-musl-aarch64.so.1"] = (b"", 0o644)
+    report = bench.verify(bench.image("arm64", files, Cmd=["/app"]))
+    assert bad(report) == {"MF304"}
+    assert "needs musl" in report.findings[0].hint
 
 
 def test_an_index_of_all_is_fine_and_known_the_second_time(bench: Bench) -> None:
