@@ -100,20 +100,20 @@ def dropped(root: Document, platforms: Sequence[Platform]) -> Document:
     Raises :class:`NotFound` for a platform that is not there, :class:`Refused` when nothing would be left.
     """
     known = root.index.manifests
-    gone: set[str] = set()
+    gone: list[Descriptor] = []
     for platform in platforms:
-        hit = {
-            str(e.digest)
-            for e in known
-            if e.platform is not None and normalise(e.platform) == normalise(platform)
-        }
+        hit = [e for e in known if e.platform is not None and normalise(e.platform) == normalise(platform)]
         if not hit:
             there = ", ".join(
                 str(e.platform) for e in known if e.platform is not None and not e.is_attestation
             )
             raise NotFound(f"no {platform} in the index", hint=f"it has {there or 'no platform'}")
-        gone |= hit
-    rest = [e for e in known if str(e.digest) not in gone and e.attests not in gone]
+        gone += hit
+    rest = [e for e in known if e not in gone]
+    # One image may stand for several platforms; what attests it stays with the last of them.
+    held = {str(e.digest) for e in rest}
+    lost = {str(e.digest) for e in gone} - held
+    rest = [e for e in rest if e.attests not in lost]
     if not any(not e.is_attestation for e in rest):
         raise Refused("the index would be empty", hint="remove the tag itself with: manyfest delete REF")
     return rebuilt(root, rest)

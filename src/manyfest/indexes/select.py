@@ -121,8 +121,9 @@ def keep(root: Document, platforms: Sequence[Platform]) -> Document:
         if not any(_is_kept(entry, [platform]) for entry in images(entries)):
             there = ", ".join(str(p) for p in platforms_of(entries)) or "no platform"
             raise InputError(f"no {platform} in the index", hint=f"it has {there}")
-    kept = {str(e.digest) for e in images(entries) if _is_kept(e, platforms)}
-    rest = [e for e in entries if str(e.digest) in kept or (e.attests and e.attests in kept)]
+    chosen = [e for e in images(entries) if _is_kept(e, platforms)]
+    kept = {str(e.digest) for e in chosen}
+    rest = [e for e in entries if e in chosen or e.attests in kept]
     return root if len(rest) == len(entries) else rebuilt(root, rest)
 
 

@@ -13,6 +13,7 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.errors import InvalidSpec, NotFound, Refused
 from manyfest.indexes.edit import added, build, changed, docker_bytes, dropped, rebuilt, refuse_duplicates
+from manyfest.indexes.select import keep
 from manyfest.platforms import Platform
 from manyfest.stores.memory import Memory
 
@@ -110,6 +111,15 @@ def test_dropping_takes_the_attestation_along(attest: Attest) -> None:
     root = build([one, two, attest(Memory(), one), attest(Memory(), two)])
     edited = dropped(root, [Platform.parse("linux/arm")])
     assert [e.attests for e in edited.index.manifests if e.is_attestation] == [str(one.digest)]
+
+
+def test_one_image_may_stand_for_two_platforms(attest: Attest) -> None:
+    """Dropping or keeping one of them leaves the other out or in, and the attestation with the image."""
+    one = entry("linux/amd64")
+    two = one.with_platform(Platform.parse("linux/386"))
+    root = build([one, two, attest(Memory(), one)])
+    for edited in (dropped(root, [Platform.parse("linux/386")]), keep(root, [Platform.parse("linux/amd64")])):
+        assert [str(e.platform) for e in edited.index.manifests] == ["linux/amd64", "unknown/unknown"]
 
 
 def test_dropping_says_what_there_is() -> None:
