@@ -13,7 +13,7 @@ import pytest
 from tests.real.parts import Host, Registry, free_port, need
 
 from manyfest.coverage.listing import Listing, list_images
-from manyfest.coverage.rules import ENGINES, BuildKit, DockerClassic, Podman, Swarm
+from manyfest.coverage.rules import ENGINES, BuildKit, Containerd, DockerClassic, Podman, Swarm
 from manyfest.coverage.rules import Host as Machine
 from manyfest.platforms import Platform, normalise
 from manyfest.stores.layout import Layout
@@ -209,3 +209,34 @@ def test_what_buildkit_takes(here: Host, engine: str, plain: Registry, name: str
         image = here.run(DOCKER, "image", "inspect", "manyfest-from:1").json[0]
         found = normalise(Platform(image["Os"], image["Architecture"], image.get("Variant", "")))
         assert found == normalise(choice.platform)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("arm", "linux/arm64"),
+        ("arm", "linux/arm/v6"),
+        ("i386", "linux/amd64"),
+        ("own", "linux/s390x"),
+        ("levels", ""),
+        ("levels", "linux/amd64/v3"),
+        ("foreign", ""),
+        ("single-foreign", ""),
+        ("single-foreign", "linux/amd64"),
+    ],
+)
+def test_what_containerd_takes(here: Host, engine: str, plain: Registry, name: str, asked: str) -> None:
+    """A platform asked for is that one and nothing less; a single image is taken whatever it is for."""
+    need("ctr", package="containerd")
+    target, listing = push(here, plain, name)
+    socket = f"{os.path.dirname(engine.removeprefix('unix://'))}/exec/containerd/containerd.sock"
+    space = f"{name}{asked}".translate(str.maketrans("/", "-"))
+    words = ["--platform", asked] if asked else []
+    pulled = here.run(
+        *("ctr", "--address", socket, "--namespace", space, "images", "pull", "--plain-http"),
+        *("--snapshotter", "native", *words, target),
+        ok=False,
+    )
+    platform = Platform.parse(asked) if asked else None
+    choice = Containerd().choose(Machine.of_machine(os.uname().machine), listing, platform)
+    assert (pulled.code == 0) is (choice.entry is not None), pulled
