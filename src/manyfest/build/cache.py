@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What earlier builds made, by what it was made from: layers, hashes of files, listings of base layers.
 
-Lives in ``$MANYFEST_CACHE``, by default ``~/.cache/manyfest``. Everything in it may be deleted at any time; a damaged
+Lives in ``$MANYFEST_CACHE``, by default ``~/.cache/manyfest/build``. Everything in it may be deleted at any time; a damaged
 piece counts as missing. Several builds may use it at once: files appear whole, under their final name.
 """
 
@@ -44,7 +44,7 @@ def directory() -> str:
     if named:
         return named
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "manyfest")
+    return os.path.join(home, "manyfest", "build")
 
 
 class Cache:

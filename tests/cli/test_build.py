@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``manyfest build`` as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+from tests.cli.test_json_shapes import keys, keys_of_table
+
+from manyfest.stores.layout import Layout
+
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a Dockerfile and something to copy; the command runs in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY hello /hello\n")
+    (folder / "hello").write_text("hello\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_to_a_registry_twice(run: Run, project: Path, host: str) -> None:
+    """One index; the second time nothing is sent."""
+    name = f"{host}/acme/app:1"
+    first = run("build", "-t", name, "--tag", "latest", "--platform", BOTH)
+    assert "sent 3 blobs" in first.err
+    again = run("build", "-t", name, "--tag", "latest", "--platform", BOTH)
+    assert first.last == again.last
+    assert "sent 0 blobs (0 B)" in again.err
+    assert run("resolve", f"{host}/acme/app:latest", "--platform", "linux/arm64").out
+    assert [line.split()[0] for line in first.out.splitlines()[1:-1]] == BOTH.split(",")
+
+
+def test_several_places(run: Run, project: Path, tmp_path: Path, host: str) -> None:
+    """The same bytes in each."""
+    places = [f"{host}/acme/app:1", f"oci:{tmp_path}/layout:x", f"oci-archive:{tmp_path}/a.tar:y"]
+    shown = run("build", *(word for p in places for word in ("-t", p)), "--platform", BOTH, "--json").json
+    assert {pushed["digest"] for pushed in shown["pushed"]} == {shown["digest"]}
+    with Layout(f"{tmp_path}/layout") as layout:
+        assert str(layout.resolve("x").digest) == shown["digest"]
+
+
+def test_an_archive_for_docker(run: Run, project: Path, tmp_path: Path) -> None:
+    """Holds one platform, without a list."""
+    place = f"docker-archive:{tmp_path}/app.tar:app:1"
+    run("build", "-t", place, "--type", "docker", "--platform", "linux/s390x")
+    assert "linux/s390x" in run("inspect", place).out
+    failed = run("build", "-t", f"docker-archive:{tmp_path}/b.tar:app:1", "--platform", BOTH, ok=False)
+    assert failed.code == 2
+    assert "holds images of one platform, got 2" in failed.err
+
+
+def test_json(run: Run, project: Path, tmp_path: Path) -> None:
+    """As docs/reference/json.md says."""
+    shown = run("build", "-t", f"oci:{tmp_path}/out", "--platform", BOTH, "--json").json
+    assert keys(shown) == keys_of_table("build")
+    assert keys(shown["platforms"][0]) == keys_of_table("build", "Each of `platforms`:")
+    assert keys(shown["pushed"][0]) == keys_of_table("build", "Each of `pushed`:")
+    planned = run("build", "--dry-run", "--json").json
+    assert keys(planned["platforms"][0]) == keys_of_table("build", "With `--dry-run`")
+
+
+def test_dry_run(run: Run, project: Path) -> None:
+    """Needs no name, makes nothing."""
+    (project / "manyfest.yaml").write_text(
+        "image: acme/app:1\nplatforms: [linux/arm/v7]\ncompile: {run: 'make ARCH={debian}', outputs: [hello]}\n"
+    )
+    shown = run("build", "--dry-run").out
+    assert "linux/arm/v7\n" in shown
+    assert "  base:       scratch\n" in shown
+    assert "  compile:    make ARCH=armhf\n" in shown
+    assert "    TARGETVARIANT=v7\n" in shown
+
+
+def test_name_platforms_and_gates_of_the_project(run: Run, project: Path, host: str) -> None:
+    """In manyfest.yaml."""
+    text = f"image: {host}/acme/app:1\ntags: [latest]\nplatforms: [linux/amd64, linux/s390x]\nexpect: [linux/s390x]\n"
+    (project / "manyfest.yaml").write_text(text)
+    run("build")
+    assert "linux/s390x" in run("inspect", f"{host}/acme/app:latest").out
+    refused = run("build", "--platform", "linux/amd64", ok=False)
+    assert refused.code == 1
+    assert "expected linux/s390x, which was not built" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "argv", "code", "message"),
+    [
+        (
+            "FROM scratch\nRUN make\n",
+            ["-t", "oci:o"],
+            3,
+            "Dockerfile:2: RUN make: RUN needs a container engine",
+        ),
+        ("FROM scratch\nFETCH\n", ["-t", "oci:o"], 2, "Dockerfile:2: unknown instruction: FETCH"),
+        ("FROM scratch\n", [], 2, "where to push to?"),
+        ("FROM scratch\n", ["-t", "oci:o", "--build-arg", "=x"], 2, "--build-arg =x"),
+        ("FROM scratch\n", ["-t", "oci:o", "--label", "x"], 2, "--label x: expected KEY=VALUE"),
+        ("FROM scratch\n", ["-t", "oci:o", "--platform", "linux/"], 2, "linux/"),
+        ("FROM scratch\n", ["-t", "oci:o", "--target", "x"], 2, "no stage 'x'"),
+        ("FROM scratch\n", ["-t", "oci:o", "-f", "none"], 2, "none: no such file"),
+        ("FROM scratch\n", ["nowhere", "-t", "oci:o"], 2, "nowhere: no such folder"),
+        ("FROM scratch\n", ["-t", "oci:o", "--git"], 2, "in no git repository"),
+    ],
+)
+def test_mistakes(run: Run, project: Path, dockerfile: str, argv: list[str], code: int, message: str) -> None:
+    """Say what and where, and leave nothing."""
+    (project / "Dockerfile").write_text(dockerfile)
+    ran = run("build", *argv, ok=False)
+    assert (ran.code, message in ran.err) == (code, True), ran
+    assert not (project / "o").exists()
+
+
+def test_git(run: Run, project: Path, tmp_path: Path) -> None:
+    """Commit, version and origin, without the password in its address."""
+    for words in (
+        ["init", "-q"],
+        ["remote", "add", "origin", "https://ann:secret@example.org/acme/app.git"],
+        ["add", "Dockerfile", "hello"],
+        ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "x"],
+        ["tag", "v1.2"],
+    ):
+        subprocess.run(["git", *words], check=True)
+    run("build", "-t", f"oci:{tmp_path}/out:1", "--git", "--platform", "linux/amd64")
+    shown = run("inspect", f"oci:{tmp_path}/out:1", "--all", "--json").json
+    labels = shown["platforms"][0]["config"]["config"]["Labels"]
+    assert labels["org.opencontainers.image.source"] == "https://example.org/acme/app.git"
+    assert labels["org.opencontainers.image.version"] == "v1.2"
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+    assert shown["annotations"] == labels
+
+
+def test_build_args_of_the_environment(
+    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name alone; an ARG that nobody has is told."""
+    (project / "Dockerfile").write_text("FROM scratch\nARG A\nLABEL a=$A\n")
+    monkeypatch.setenv("A", "from outside")
+    ran = run("build", "-t", f"oci:{tmp_path}/out:1", "--build-arg", "A", "--build-arg", "B=1")
+    assert "build argument B is given, but no ARG of that name was met" in ran.err
+    shown = run("inspect", f"oci:{tmp_path}/out:1", "--all", "--json").json
+    assert shown["platforms"][0]["config"]["config"]["Labels"] == {"a": "from outside"}
