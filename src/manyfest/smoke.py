@@ -126,7 +126,8 @@ class Plan(Value):
 class Result(Value):
     """One platform. ``ok`` is ``None`` when it was not tried, since the engine is for another system.
 
-    ``how``: ``"native"``, the name of the handler that emulates it, ``"emulated"`` on another machine, or empty;
+    ``how``: ``"native"``, the name of the handler that emulates it, ``"binfmt_misc"`` when that is not to be seen here,
+    ``"emulated"`` on another machine, or empty;
     ``reasons``: what was wrong; ``explanation`` and ``hint``: why, and what to do.
     """
 
@@ -185,12 +186,20 @@ def smoke(
     """
     chosen = _chosen(source, root, platforms)
     one = partial(_run, source, engine_for, report, plan, network, bool(platforms))
+    done = []
     with tempfile.TemporaryDirectory(prefix="manyfest-smoke-") as folder, ThreadPoolExecutor(jobs) as pool:
-        done = []
-        for result in pool.map(lambda pair: one(folder, *pair), chosen):
-            done.append(result)
-            if on_done is not None:
-                on_done(result)
+        running = [pool.submit(one, folder, *pair) for pair in chosen]
+        try:
+            for each in running:
+                done.append(each.result())
+                if on_done is not None:
+                    on_done(done[-1])
+        except BaseException:
+            # What has not begun never does; what runs is stopped, and cleans up behind itself.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for engine in {engine_for(platform) for platform, _ in chosen}:
+                engine.stop()
+            raise
     return tuple(done)
 
 
@@ -233,7 +242,7 @@ def _run(
     how = _how(engine, own, platform, report)
     reasons = (ran.problem,) if ran.problem else mine.expectation.unmet(platform, ran)
     if not reasons:
-        return Result(platform, digest, engine.name, how, True, ran)
+        return Result(platform, digest, engine.name, how or "binfmt_misc", True, ran)
     why, hint = _why(source, document, platform, ran, report, how)
     return Result(platform, digest, engine.name, how, False, ran, reasons, why, hint)
 

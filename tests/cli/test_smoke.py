@@ -118,6 +118,9 @@ def test_spec_file(run: Run, place: str, docker: Path, tmp_path: Path) -> None:
     assert done.last == "1 of 2 platforms did what was expected"
     assert run("smoke", place, "-f", str(spec), "--contains", "hello").code == 0
     assert "img --hi" in (docker / "log").read_text()
+    spec.write_text('image: a/b:1\nnodes: {linux/386: "tcp://there:1"}\nsmoke: {}\n')
+    run("smoke", place, "-f", str(spec))
+    assert "--host tcp://there:1 start" in (docker / "log").read_text()
     spec.write_text("image: a/b:1\n")
     assert "has no smoke:" in run("smoke", place, "-f", str(spec), ok=False).err
 

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
+import time
+from pathlib import Path
 
 import pytest
 from tests.real.parts import Host, Registry, need
 
-from manyfest.emulate.images import program_image
+from manyfest.emulate.images import layer_tar, program_image, write_image
+from manyfest.emulate.programs import program
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
 
@@ -60,6 +66,50 @@ def test_an_emulator_hides_nothing(ship: Host) -> None:
 def test_a_command_that_is_not_there(ship: Host) -> None:
     """Arguments go to the entrypoint; the tiny program does not mind."""
     assert ship.manyfest("smoke", "oci:images:s390x", "--", "--whatever").code == 0
+
+
+def endless(folder: Path) -> str:
+    """An image for amd64 whose program only jumps to itself."""
+    raw = bytearray(program(Platform.parse("linux/amd64")))
+    raw[64 + 2 * 56 : 64 + 2 * 56 + 2] = b"\xeb\xfe"  # the first instruction: jmp to itself
+    with Layout.create(str(folder / "endless")) as layout:
+        layer = layer_tar({"loop": (bytes(raw), 0o755)})
+        settings = {"Entrypoint": ["/loop"]}
+        layout.tag(write_image(layout, Platform.parse("linux/amd64"), [layer], settings=settings), "1")
+    return f"oci:{folder}/endless:1"
+
+
+def test_what_does_not_end_is_ended(ship: Host) -> None:
+    """After the time that was given, and nothing of it stays."""
+    done = ship.manyfest("smoke", endless(ship.home), "--timeout", "2", "--json", ok=False)
+    (result,) = done.json["results"]
+    assert (result["ok"], result["timed_out"], result["exit_code"]) == (False, True, None)
+    assert ship.run(DOCKER, "ps", "--all", "--quiet").out == ""
+
+
+def test_interrupt_leaves_nothing(ship: Host) -> None:
+    """SIGTERM while a container runs: killed, removed, its image too."""
+    place = endless(ship.home)
+    env = {
+        **os.environ,
+        **ship.env,
+        "HOME": str(ship.home),
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "manyfest", "smoke", place],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not ship.run(DOCKER, "ps", "--quiet").out:
+            assert time.monotonic() < deadline
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, b"manyfest: interrupted\n")
+    assert ship.run(DOCKER, "ps", "--all", "--quiet").out == ""
+    assert "manyfest-smoke" not in ship.run(DOCKER, "image", "ls").out
 
 
 def test_in_podman(ship: Host) -> None:

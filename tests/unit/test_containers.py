@@ -84,6 +84,17 @@ def test_too_long(place: Path) -> None:
     ]
 
 
+def test_stopping(place: Path) -> None:
+    """From another thread: what runs is killed and removed, and nothing starts any more."""
+    docker = engine(place, "")
+    docker._running.add("manyfest-a")
+    docker.stop()
+    assert (place / "log").read_text() == "kill manyfest-a\n"
+    ran = docker.run("img", timeout_s=20)
+    assert ran.problem == "it was not started: stopped before"
+    assert [line.split()[0] for line in (place / "log").read_text().splitlines()] == ["kill", "create", "rm"]
+
+
 def test_endless_output_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The beginning is kept, the rest read and dropped."""
     monkeypatch.setattr(module, "MAX_OUTPUT", 100)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class Engine:
     def forget(self, image: str) -> None:
         self.log.append("forget")
 
+    def stop(self) -> None:
+        self.log.append("stop")
+
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
@@ -90,7 +94,7 @@ def test_every_platform_in_order(store: Memory, report: Report) -> None:
     engine = Engine(*(Ran(0, b"x") for _ in PLATFORMS))
     results = run(store, root, report, engine)
     assert [str(result.platform) for result in results] == list(PLATFORMS)
-    assert [result.how for result in results] == ["native", "native", "qemu-aarch64", ""]
+    assert [result.how for result in results] == ["native", "native", "qemu-aarch64", "binfmt_misc"]
     assert all(result.ok for result in results)
     assert engine.log == ["load", "run", "forget"] * 4
 
@@ -138,7 +142,32 @@ def test_image_is_forgotten_when_the_engine_fails(store: Memory, report: Report)
     engine = Broken()
     with pytest.raises(EngineError):
         run(store, program_image(store, ARM64), report, engine)
-    assert engine.log == ["load", "forget"]
+    assert engine.log == ["load", "forget", "stop"]
+
+
+def test_interrupt_stops_what_runs_and_begins_nothing(store: Memory, report: Report) -> None:
+    """With one at a time: the first is done, the others never load."""
+
+    def interrupt(result: Result) -> None:
+        raise KeyboardInterrupt
+
+    release = threading.Event()
+
+    class Slow(Engine):
+        def run(self, image: str, command: Any, **options: Any) -> Ran:
+            if self.log.count("load") > 1:
+                assert release.wait(20), "nobody stopped it"
+            return Ran(0)
+
+        def stop(self) -> None:
+            super().stop()
+            release.set()
+
+    engine = Slow()
+    with pytest.raises(KeyboardInterrupt):
+        run(store, make_index(store, PLATFORMS), report, engine, on_done=interrupt)
+    assert engine.log.count("load") == engine.log.count("forget") <= 2
+    assert "stop" in engine.log
 
 
 @pytest.mark.parametrize(

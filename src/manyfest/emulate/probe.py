@@ -16,6 +16,8 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
+from manyfest.emulate.binfmt import target_for
+from manyfest.emulate.doctor import native_targets
 from manyfest.emulate.images import layer_tar, write_image
 from manyfest.emulate.programs import PLATFORMS, program
 from manyfest.errors import InputError
@@ -37,7 +39,10 @@ TIMEOUT_S = 20.0
 
 
 class Probe(Value):
-    """What came of it. ``where``: ``"kernel"`` or the engine; ``how``: ``"native"``, a handler's name, or empty."""
+    """What came of it. ``where``: ``"kernel"`` or the engine.
+
+    ``how``: ``"native"``, a handler's name, ``"binfmt_misc"`` for a handler that is not to be seen here, or empty.
+    """
 
     __slots__ = ("explanation", "hint", "how", "ok", "output", "platform", "seconds", "where")
     platform: Platform
@@ -109,8 +114,11 @@ def _probe(report: Report, platform: Platform, folder: str) -> Probe:
 
 
 def _how(report: Report, platform: Platform) -> str:
+    """Who starts it, if it starts: in a container of its own binfmt_misc is not seen, and works all the same."""
     status = report.serving(platform)
-    return "native" if status is None else status.handler.name
+    if status is not None:
+        return status.handler.name
+    return "native" if target_for(platform).qemu in native_targets(report.host) else "binfmt_misc"
 
 
 def explain(code: int, report: Report, platform: Platform, folder: str = "") -> tuple[str, str]:

@@ -93,6 +93,8 @@ class Containers:
         self.name = name
         self.where = where
         self._platform: Platform | None = None
+        self._running: set[str] = set()
+        self._stopped = False
         option = "--host" if name == "docker" else "--url"
         self._command = [path, *([option, where] if where else [])]
 
@@ -154,14 +156,25 @@ class Containers:
         try:
             return self._start(name, timeout_s)
         finally:
+            self._running.discard(name)
             with contextlib.suppress(EngineError):
                 self._call("rm", "--force", "--volumes", name)
+
+    def stop(self) -> None:
+        """Kill what runs, from another thread, and start nothing any more; :meth:`run` returns and removes it."""
+        self._stopped = True
+        for name in tuple(self._running):
+            with contextlib.suppress(EngineError):
+                self._call("kill", name)
 
     def __str__(self) -> str:
         return f"{self.name} at {self.where}" if self.where else self.name
 
     def _start(self, name: str, timeout_s: float) -> Ran:
         started = time.monotonic()
+        self._running.add(name)
+        if self._stopped:
+            return Ran(-1, problem="it was not started: stopped before")
         process = self._spawn("start", "--attach", name)
         with process:
             streams = [_Drain(process.stdout), _Drain(process.stderr)]

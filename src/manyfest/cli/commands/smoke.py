@@ -66,7 +66,7 @@ def configure(parser: CommandParser) -> None:
         "--file",
         metavar="SPEC",
         default="",
-        help="take command and expectations from smoke: in this file",
+        help="take command, expectations (smoke:) and nodes from this file",
     )
     parser.add_argument(
         "--engine",
@@ -163,13 +163,8 @@ def _engines(args: argparse.Namespace) -> Callable[[Platform], Containers]:
     """Which engine runs a platform: a named node's, or the one of this machine, which is asked once."""
     from manyfest.engines.containers import Containers, find
 
-    nodes: dict[Platform, Containers] = {}
-    for text in args.node or ():
-        platform, equals, url = text.partition("=")
-        if not equals or not url:
-            raise InputError(f"--node {text}: expected PLATFORM=URL")
-        name = "docker" if args.engine == "any" else args.engine
-        nodes[normalise(Platform.parse(platform))] = Containers(name, url)
+    name = "docker" if args.engine == "any" else args.engine
+    nodes = {platform: Containers(name, url) for platform, url in _nodes(args).items()}
     here = find("" if args.engine == "any" else args.engine)
 
     def chosen(platform: Platform) -> Containers:
@@ -182,6 +177,23 @@ def _engines(args: argparse.Namespace) -> Callable[[Platform], Containers]:
         return engine
 
     return chosen
+
+
+def _nodes(args: argparse.Namespace) -> dict[Platform, str]:
+    """Those of the file, and those of the command line over them."""
+    listed: dict[object, object] = {}
+    if args.file:
+        from manyfest.drafts import read_spec
+
+        listed = dict(read_spec(args.file).project).get("nodes") or {}
+    if not isinstance(listed, dict):
+        raise InputError(f"{args.file}: nodes: expected platforms with the URL of an engine each")
+    for text in args.node or ():
+        platform, equals, url = text.partition("=")
+        if not equals or not url:
+            raise InputError(f"--node {text}: expected PLATFORM=URL")
+        listed = {**listed, platform: url}
+    return {normalise(Platform.parse(str(platform))): str(url) for platform, url in listed.items()}
 
 
 def _text(results: Sequence[Result]) -> str:
