@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other architectures on this machine: tiny programs for each, and the images that hold them."""
+"""Other architectures on this machine: tiny programs for each, images that hold them, and the kernel's emulators."""
