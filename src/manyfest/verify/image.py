@@ -36,6 +36,7 @@ from manyfest.stores.pool import Pool
 from manyfest.verify.cache import VERSION, Cache
 from manyfest.verify.checks import Finding, Findings
 from manyfest.verify.checks_index import check_config, check_entries, check_expected
+from manyfest.verify.reading import LayerReader
 from manyfest.verify.report import ImageReport, Report, Work
 from manyfest.verify.streams import MAX_UNPACKED
 
@@ -57,18 +58,6 @@ MAX_DEPTH = 4
 """How deep indexes may lie in indexes."""
 
 MAX_IMAGES = 500
-
-_LAYER_TYPES = frozenset(
-    (
-        mediatypes.OCI_LAYER,
-        mediatypes.OCI_LAYER_GZIP,
-        mediatypes.OCI_LAYER_ZSTD,
-        mediatypes.DOCKER_LAYER,
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-        "application/vnd.docker.container.image.rootfs.diff+x-gtar",
-    )
-)
 
 
 class _Image:
@@ -116,7 +105,8 @@ def verify_image(
     images, findings = verifier.images(root, platforms, expect)
     verifier.read_configs(images)
     verifier.recall(images)
-    layers = verifier.read_layers([image for image in images if image.kept is None], on_plan)
+    new = [image for image in images if image.kept is None]
+    layers = verifier.layers.read([d for image in new for d in image.manifest.layers], on_plan)
     verifier.check_blobs(images)
     reports = [verifier.judge(image, layers) for image in images]
     for image in images:
@@ -138,13 +128,11 @@ class _Verifier:
         on_bytes: Callable[[int], None] | None,
     ) -> None:
         self.source = source
-        self.max_bytes = max_bytes
         self.cache = cache
         self.pool = pool
-        self.on_bytes = on_bytes
         self.work = Work()
+        self.layers = LayerReader(source, max_bytes, cache, pool, self.work, on_bytes)
         self._lock = threading.Lock()
-        self._opened: set[str] = set()
 
     def images(
         self, root: Document, platforms: Sequence[Platform], expect: Iterable[Platform]
@@ -253,77 +241,14 @@ class _Verifier:
                 image.kept = kept
                 self.work.layers_cached += len(image.manifest.layers)
 
-    def read_layers(
-        self, images: Sequence[_Image], on_plan: Callable[[int], None] | None
-    ) -> dict[str, Layer | Finding]:
-        """Each layer once: what is in it, or why that cannot be known."""
-        unique = {str(d.digest): d for image in images for d in image.manifest.layers}
-        found: dict[str, Layer | Finding] = {}
-        todo: list[Descriptor] = []
-        for digest, descriptor in unique.items():
-            known = self._unreadable(descriptor) or self.cache.layer(digest)
-            if known is None:
-                todo.append(descriptor)
-                continue
-            found[digest] = known
-            self.work.layers_cached += not isinstance(known, Finding)
-        if on_plan is not None:
-            on_plan(sum(descriptor.size for descriptor in todo))
-        # The largest first: the others fit in beside it.
-        todo.sort(key=lambda descriptor: -descriptor.size)
-        for descriptor, layer in zip(todo, self.pool.map(self._layer, todo), strict=True):
-            found[str(descriptor.digest)] = layer
-        self._opened = {str(descriptor.digest) for descriptor in todo}
-        return found
-
-    def _unreadable(self, descriptor: Descriptor) -> Finding | None:
-        kind, short = descriptor.media_type, descriptor.digest.short
-        digest = str(descriptor.digest)
-        if kind.endswith("+encrypted"):
-            message = f"the layer {short} is encrypted; what is in it cannot be verified"
-            return Finding(
-                "MF501", "warning", message, layer=digest, hint="verify the image before it is encrypted"
-            )
-        if mediatypes.is_foreign(kind):
-            if self.source.exists(descriptor):
-                return None
-            where = f" ({descriptor.urls[0]})" if descriptor.urls else ""
-            message = f"the layer {short} is not kept here{where} and was not looked into"
-            return Finding("MF502", "warning", message, layer=digest)
-        if kind not in _LAYER_TYPES:
-            message = f"the layer {short} is of type {kind}, which manyfest does not read"
-            return Finding("MF501", "warning", message, layer=digest)
-        return None
-
-    def _layer(self, descriptor: Descriptor) -> Layer | Finding:
-        from manyfest.verify.walk import read_layer
-
-        digest, short = str(descriptor.digest), descriptor.digest.short
-        try:
-            stream = self.pool.watched(self.source.open(descriptor), self.on_bytes)
-            layer = read_layer(stream, descriptor, limit=self.max_bytes)
-        except NotFound:
-            return Finding("MF107", "error", f"the layer {short} is not there", layer=digest)
-        except TooLarge as error:
-            return Finding("MF510", "error", str(error), layer=digest, hint=error.hint)
-        except ContentError as error:
-            return Finding("MF503", "error", str(error), layer=digest, hint=error.hint)
-        except Unsupported as error:
-            return Finding("MF501", "warning", str(error), layer=digest, hint=error.hint)
-        self.cache.keep_layer(layer)
-        with self._lock:
-            self.work.layers_read += 1
-            self.work.bytes_read += layer.size
-            self.work.bytes_unpacked += layer.unpacked
-        return layer
-
     def check_blobs(self, images: Sequence[_Image]) -> None:
         """Are the layers still there that were known, or of no known type, and so were not opened?"""
         todo = {
             str(descriptor.digest): descriptor
             for image in images
             for descriptor in image.manifest.layers
-            if str(descriptor.digest) not in self._opened and not mediatypes.is_foreign(descriptor.media_type)
+            if str(descriptor.digest) not in self.layers.opened
+            and not mediatypes.is_foreign(descriptor.media_type)
         }
         descriptors = list(todo.values())
         answers = self.pool.map(self.source.exists, descriptors)

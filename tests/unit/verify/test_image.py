@@ -13,11 +13,11 @@ import pytest
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
-from manyfest.errors import InputError, Unreachable
+from manyfest.errors import InputError, TooLarge, Unreachable
 from manyfest.platforms import Platform
 from manyfest.stores.memory import Memory, put_bytes
 from manyfest.testing.images import make_attestation, make_image, make_index
-from manyfest.verify import tree
+from manyfest.verify import reading, tree
 from manyfest.verify.allow import Allowed, Rule, read_allowed
 from manyfest.verify.cache import Cache
 from manyfest.verify.image import verify_image
@@ -328,3 +328,14 @@ def test_links_without_end_are_a_finding(
     monkeypatch.setattr(tree, "MAX_FOLLOWED", 3)
     image = make_image(store, files={"/a": "b/../b/../b/../c", "/b/x": (b"", 0o644)}, entrypoint=["/a"])
     assert found(verify_image(store, image, cache=cache)) == [("error", "MF504")]
+
+
+def test_all_layers_together_are_bounded(
+    store: Counting, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred layers of a million files each are not held."""
+    root = make_index(store, PLATFORMS)
+    verify_image(store, make_image(store), cache=cache)
+    monkeypatch.setattr(reading, "MAX_ENTRIES", 5)
+    with pytest.raises(TooLarge, match="more than 5 files"):
+        verify_image(store, root, cache=cache)
