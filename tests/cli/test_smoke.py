@@ -94,7 +94,7 @@ def test_failure_is_the_answer_no(run: Run, place: str, docker: Path) -> None:
     ("argv", "wanted"),
     [
         (("--", "--version"), "img --version"),
-        (("--", "a", "--json", "-x"), "img a --json -x"),
+        (("--", "a", "--json", "-x", "--", "b"), "img a --json -x -- b"),
         ((), "img"),
     ],
 )

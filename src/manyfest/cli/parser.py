@@ -69,6 +69,8 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.examples = examples.strip().splitlines() if isinstance(examples, str) else list(examples)
         self.general: list[argparse.Action] = []
+        self.rest = ""
+        """The name of a value that takes everything after the first ``--`` as it is, further ones included."""
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this; it would print and exit."""
@@ -84,11 +86,18 @@ class CommandParser(argparse.ArgumentParser):
 
         Raises :class:`UsageError` or :class:`HelpRequested`.
         """
+        words, after = list(argv), []
+        if self.rest and "--" in words:
+            at = words.index("--")
+            words, after = words[:at], words[at + 1 :]
         try:
-            return self.parse_intermixed_args(list(self._spelled(argv)))
+            args = self.parse_intermixed_args(list(self._spelled(words)))
         except _Wrong as wrong:
             hint = f"{self.format_usage().strip()} ({self.prog} --help)"
             raise UsageError(f"{self.prog}: {wrong}", hint=hint) from None
+        if after:
+            setattr(args, self.rest, after)
+        return args
 
     def _spelled(self, argv: Sequence[str]) -> Iterator[str]:
         """``--amend=true``, as docker and manifest-tool allow for a switch, as ``--amend``; ``=false`` as nothing."""

@@ -39,6 +39,7 @@ def configure(parser: CommandParser) -> None:
         "emulated (manyfest emulators). Show exit code, time and output side by side, and explain what failed. Exit 0 "
         "if every platform did what was expected (by default: end with exit code 0), 1 if not."
     )
+    parser.rest = "command"
     parser.add_argument("place", metavar="PLACE", help="an image in any place")
     parser.add_argument(
         "command", metavar="CMD", nargs="*", help="after --: arguments instead of the image's own (its CMD)"
