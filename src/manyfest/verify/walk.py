@@ -273,7 +273,7 @@ class _Walker:
             self.kept += len(entry.text)
             self._skip(-size % RECORD, padded=True)
             return
-        head = self.tape.take(min(4, size))
+        head = self._taken(min(4, size))
         if (head[0] in _FIRST and head.startswith(_MAGIC)) or (
             head == b"PK\x03\x04" and path.endswith(".jar")
         ):

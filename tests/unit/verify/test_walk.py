@@ -356,3 +356,11 @@ def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "MAX_NAMES", 200)
     with pytest.raises(TooLarge, match="bytes of names"):
         walk.walk([SAMPLE])
+
+
+def test_a_layer_that_ends_right_after_a_header() -> None:
+    """Cut at a record's edge, where there is not one byte of the file that was announced (found by fuzzing)."""
+    member = tarfile.TarInfo("bin/app")
+    member.size = 100
+    with pytest.raises(InvalidDocument, match="ends inside a file"):
+        walk([member.tobuf(tarfile.USTAR_FORMAT)])
