@@ -363,4 +363,4 @@ def test_a_layer_that_ends_right_after_a_header() -> None:
     member = tarfile.TarInfo("bin/app")
     member.size = 100
     with pytest.raises(InvalidDocument, match="ends inside a file"):
-        walk([member.tobuf(tarfile.USTAR_FORMAT)])
+        walk.walk([member.tobuf(tarfile.USTAR_FORMAT)])
