@@ -11,6 +11,7 @@ import os
 import posixpath
 import tarfile
 import tempfile
+import threading
 from typing import TYPE_CHECKING
 
 from manyfest.build.layer import BLOCK, Entry
@@ -49,23 +50,28 @@ class Spool:
         self.name = name
         self._opened = opened
         self._fd = -1
+        self._lock = threading.Lock()
 
     def fd(self) -> int:
         """A descriptor of the plain archive. Raises what reading it raises."""
-        if self._fd < 0:
-            with (
-                translated("temporary directory", "unpacking an archive", writing=True),
-                tempfile.TemporaryFile(prefix="manyfest-") as file,
-            ):
-                stream = self._opened()
-                try:
-                    for piece in chunks(stream, CHUNK):
-                        file.write(piece)
-                finally:
-                    stream.close()
-                file.flush()
-                self._fd = os.dup(file.fileno())
-        return self._fd
+        with self._lock:
+            if self._fd < 0:
+                self._fd = self._unpacked()
+            return self._fd
+
+    def _unpacked(self) -> int:
+        with (
+            translated("temporary directory", "unpacking an archive", writing=True),
+            tempfile.TemporaryFile(prefix="manyfest-") as file,
+        ):
+            stream = self._opened()
+            try:
+                for piece in chunks(stream, CHUNK):
+                    file.write(piece)
+            finally:
+                stream.close()
+            file.flush()
+            return os.dup(file.fileno())
 
     def close(self) -> None:
         """Give the file back."""

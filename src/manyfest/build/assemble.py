@@ -89,7 +89,10 @@ class Assembler:
 
     def result(self) -> Result:
         """Carry out the target stage. Raises :class:`BuildError` or :class:`InvalidProject` with the line."""
-        return self.stage(target_stage(self.recipe, self.target))[0]
+        result, _ = self.stage(target_stage(self.recipe, self.target))
+        # The files of a base may be a hundred thousand, and other platforms have as many.
+        self._stages.clear()
+        return result
 
     def stage(self, stage: Stage) -> tuple[Result, _Files]:
         """A stage's outcome and its files, made on first use."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from manyfest.build.archives import Part, Spool, entries_of
-from manyfest.build.layer import Entry
+from manyfest.build.archives import Spool, entries_of
+from manyfest.build.listing import Below, Listing
 from manyfest.build.tree import Tree
 from manyfest.content.document import Document, ImageConfig
 from manyfest.errors import BuildError, NotFound
@@ -24,7 +24,6 @@ from manyfest.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from manyfest.build.cache import Cache
     from manyfest.content.descriptor import Descriptor
@@ -60,16 +59,17 @@ class Bases:
         self._open_source = open_source
         self._cache = cache
         self._lock = threading.Lock()
+        self._locks: dict[object, threading.RLock] = {}
         self._roots: dict[str, tuple[Source, Document]] = {}
         self._found: dict[tuple[str, Platform], Base] = {}
-        self._listed: dict[str, tuple[Spool, list[Entry]]] = {}
+        self._spools: dict[str, Spool] = {}
 
     def find(self, name: str, platform: Platform, where: str) -> Base:
         """The image for a platform. ``where`` is the line that names it.
 
         Raises :class:`BuildError` listing what there is instead, or what the place raises.
         """
-        with self._lock:
+        with self._alone(name, platform):
             known = self._found.get((name, platform))
             if known is not None:
                 return known
@@ -86,28 +86,35 @@ class Bases:
 
     def tree(self, base: Base) -> Tree:
         """The files of a base. Streams its layers unless an earlier build listed them."""
-        tree = Tree()
+        listings = []
         for layer in base.layers:
-            with self._lock:
-                tree.lay(self._listing(base.source, layer))
-        return tree
+            with self._alone(layer.digest):
+                listings.append(self._listing(base.source, layer))
+        return Tree(Below(listings))
 
     def close(self) -> None:
         """Give temporary files back."""
-        for spool, _ in self._listed.values():
+        for spool in self._spools.values():
             spool.close()
 
+    def _alone(self, *key: object) -> threading.RLock:
+        """Threads that want the same thing wait for one of them to bring it; others go on."""
+        with self._lock:
+            return self._locks.setdefault(key, threading.RLock())
+
     def _root(self, name: str, where: str) -> tuple[Source, Document]:
-        known = self._roots.get(name)
-        if known is None:
-            try:
-                source, tag = self._open_source(name)
-                known = self._roots[name] = (source, source.resolve(tag))
-            except NotFound as error:
-                raise BuildError(
-                    f"{where}: the base {name} is not there: {error}", hint=error.hint
-                ) from error
-        return known
+        with self._alone(name):
+            known = self._roots.get(name)
+            if known is None:
+                try:
+                    with self._lock:
+                        source, tag = self._open_source(name)
+                    known = self._roots[name] = (source, source.resolve(tag))
+                except NotFound as error:
+                    raise BuildError(
+                        f"{where}: the base {name} is not there: {error}", hint=error.hint
+                    ) from error
+            return known
 
     def _image(self, source: Source, root: Document, platform: Platform, where: str) -> Document:
         try:
@@ -128,10 +135,8 @@ class Bases:
             hint=f"{strict.hint}; name a base for {platform}, or build without that platform",
         )
 
-    def _listing(self, source: Source, layer: Descriptor) -> list[Entry]:
+    def _listing(self, source: Source, layer: Descriptor) -> Listing:
         key = str(layer.digest)
-        if key in self._listed:
-            return self._listed[key][1]
 
         def opened() -> Readable:
             stream = Verified(source.open(layer), layer, source.place)
@@ -139,15 +144,13 @@ class Bases:
                 return _Drained(Inflated(stream, source.place), stream)
             return stream
 
-        spool = Spool(key, opened)
+        spool = self._spools.setdefault(key, Spool(key, opened))
         name = f"{layer.digest.algorithm}-{layer.digest.hex}"
-        known = self._cache.read("listings", name)
-        entries = _from_json(known, spool)
-        if entries is None:
-            entries = entries_of(spool, f"{source.place}: layer {layer.digest}")
-            self._cache.save("listings", name, [_to_json(entry) for entry in entries])
-        self._listed[key] = (spool, entries)
-        return entries
+        raw = self._cache.read_bytes("listings", name)
+        if raw is None or not Listing.is_whole(raw):
+            raw = Listing.write(entries_of(spool, f"{source.place}: layer {layer.digest}"))
+            self._cache.save_bytes("listings", name, raw)
+        return Listing(raw, spool)
 
 
 class _Drained:
@@ -165,36 +168,3 @@ class _Drained:
 
     def close(self) -> None:
         self._plain.close()
-
-
-def _to_json(entry: Entry) -> list[Any]:
-    start = entry.content.start if isinstance(entry.content, Part) else 0
-    device, pax = list(entry.device), [list(pair) for pair in entry.pax]
-    return [
-        entry.path, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.link, device, pax, start,
-    ]  # fmt: skip
-
-
-def _from_json(value: Any, spool: Spool) -> list[Entry] | None:
-    if not isinstance(value, list):
-        return None
-    try:
-        return [_one(fields, spool) for fields in value]
-    except (TypeError, ValueError):
-        return None
-
-
-def _one(fields: list[Any], spool: Spool) -> Entry:
-    path, kind, mode, uid, gid, size, link, device, pax, start = fields
-    return Entry(
-        path,
-        kind,
-        mode,
-        uid=uid,
-        gid=gid,
-        size=size,
-        link=link,
-        device=(device[0], device[1]),
-        pax=tuple((key, text) for key, text in pax),
-        content=Part(spool, start, size) if kind == "file" else None,
-    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What earlier builds made, by what it was made from: layers, hashes of files, listings of base layers.
 
-Lives in ``$MANYFEST_CACHE``, by default ``~/.cache/manyfest/build``. Everything in it may be deleted at any time; a damaged
-piece counts as missing. Several builds may use it at once: files appear whole, under their final name.
+Lives in ``$MANYFEST_CACHE``, by default ``~/.cache/manyfest/build``. Everything in it may be deleted at any time; a
+damaged piece counts as missing. Several builds may use it at once: files appear whole, under their final name.
 """
 
 from __future__ import annotations
@@ -95,18 +95,30 @@ class Cache:
 
     def read(self, room: str, key: str) -> Any:
         """A small remembered thing, or ``None``."""
+        raw = self.read_bytes(room, f"{key}.json")
         try:
-            with open(os.path.join(self.root, room, f"{key}.json"), "rb") as file:
-                return json.loads(file.read())
-        except (FileNotFoundError, ValueError):
+            return None if raw is None else json.loads(raw)
+        except ValueError:
             return None
 
     def save(self, room: str, key: str, value: object) -> None:
         """Remember a small thing under a key that is a plain file name."""
+        self.save_bytes(room, f"{key}.json", json.dumps(value, separators=(",", ":")).encode())
+
+    def read_bytes(self, room: str, key: str) -> bytes | None:
+        """Remembered bytes, or ``None``."""
+        try:
+            with open(os.path.join(self.root, room, key), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def save_bytes(self, room: str, key: str, raw: bytes) -> None:
+        """Remember bytes under a key that is a plain file name."""
         folder = os.path.join(self.root, room)
         with translated(folder, "writing", writing=True), Part(folder, durable=False) as part:
-            part.write(json.dumps(value, separators=(",", ":")).encode())
-            part.commit(os.path.join(folder, f"{key}.json"))
+            part.write(raw)
+            part.commit(os.path.join(folder, key))
 
     def prune(self, limit: int = MAX_BYTES) -> int:
         """Drop the layers unused for the longest time until at most ``limit`` bytes stay; returns bytes dropped."""

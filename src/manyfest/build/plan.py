@@ -378,10 +378,10 @@ class _Work:
         # 2.
         over = self._compile()
         # 3.
-        results = []
-        for platform in self.options.platforms:
-            assembler = self._assembler(platform, over.get(platform, {}))
-            results.append((platform, assembler.result()))
+        results = self.pool.map(
+            lambda platform: (platform, self._assembled(platform, over.get(platform, {}))),
+            self.options.platforms,
+        )
         self._warn_unused()
         # 4.
         written = self._write(results)
@@ -427,6 +427,9 @@ class _Work:
             for warning in recipe.warnings:
                 self._warn_once(warning)
         return self._recipes[path]
+
+    def _assembled(self, platform: Platform, over: Mapping[str, str]) -> Result:
+        return self._assembler(platform, over).result()
 
     def _assembler(self, platform: Platform, over: Mapping[str, str]) -> Assembler:
         path = self.project.dockerfile_for(platform)
@@ -563,9 +566,10 @@ class _Work:
                 self._warn_once(f"build argument {name} is given, but no ARG of that name was met")
 
     def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._warn(text)
+        with self._lock:
+            if text not in self._warned:
+                self._warned.add(text)
+                self._warn(text)
 
 
 def _shown(path: str) -> str:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of an image as its layers leave them: what a copy's destination meets, and what ``--from`` reads.
 
-Layers lie over each other as the image specification says
-(https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#applying-changesets): ``.wh.name`` removes what is
-below, ``.wh..wh..opq`` empties a folder. Links are followed inside the image only; ``..`` stops at its root.
+A tree may stand on a base whose listings are only searched. As soon as somebody asks what a folder holds, they are
+read. Links are followed inside the image only; ``..`` stops at its root.
 """
 
 from __future__ import annotations
@@ -12,44 +11,52 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from manyfest.build.layer import Entry
+from manyfest.build.listing import EMPTIED, REMOVED
 from manyfest.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from manyfest.build.listing import Below
 
 __all__ = ["Tree"]
 
 MAX_LINKS = 40
 """Symbolic links on the way to one file, as Linux counts them."""
 
-_REMOVED, _EMPTIED = ".wh.", ".wh..wh..opq"
-
 
 class Tree:
-    """Paths without a leading slash; the root is ``""`` and always there."""
+    """Paths without a leading slash; the root is ``""`` and always there. ``below``: the layers it stands on."""
 
-    def __init__(self) -> None:
+    def __init__(self, below: Below | None = None) -> None:
+        self._below = below
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, set[str]] = {"": set()}
 
     def copy(self) -> Tree:
         """Another tree with the same files; changing one leaves the other."""
-        made = Tree()
+        made = Tree(self._below)
         made._entries = dict(self._entries)
         made._names = {folder: set(names) for folder, names in self._names.items()}
         return made
 
     def find(self, path: str) -> Entry | None:
         """What is at a path, not following a link there."""
-        return self._entries.get(path)
+        entry = self._entries.get(path)
+        if entry is None and self._below is not None and path:
+            return self._below.find(path)
+        return entry
 
     def is_folder(self, path: str) -> bool:
         """Is it a folder (or the root)?"""
-        entry = self._entries.get(path)
-        return path == "" or (entry is not None and entry.kind == "dir")
+        if path == "":
+            return True
+        entry = self.find(path)
+        return entry is not None and entry.kind == "dir"
 
     def names(self, folder: str) -> list[str]:
         """What a folder holds, sorted."""
+        self._read()
         return sorted(self._names.get(folder, ()))
 
     def below(self, folder: str) -> Iterator[Entry]:
@@ -74,7 +81,7 @@ class Tree:
                 del done[len(done) - (part == "..") :]
                 continue
             here = "/".join([*done, part])
-            entry = self._entries.get(here)
+            entry = self.find(here)
             if entry is None or entry.kind != "link" or (not todo and not last):
                 done.append(part)
                 continue
@@ -91,8 +98,7 @@ class Tree:
     def add(self, entry: Entry) -> None:
         """Put something at its path, over what was there; folders on the way come into being."""
         path = entry.path
-        older = self._entries.get(path)
-        if older is not None and older.kind == "dir" and entry.kind != "dir":
+        if entry.kind != "dir" and self.is_folder(path):
             self.remove(path)
         self._parents(path)
         self._entries[path] = entry
@@ -101,6 +107,7 @@ class Tree:
 
     def remove(self, path: str) -> None:
         """Take away a path and all below it."""
+        self._read()
         for name in list(self._names.get(path, ())):
             self.remove(posixpath.join(path, name))
         self._names.pop(path, None)
@@ -112,20 +119,34 @@ class Tree:
         entries = list(entries)
         for entry in entries:
             folder, name = posixpath.split(entry.path)
-            if name == _EMPTIED:
-                for child in list(self._names.get(folder, ())):
+            if name == EMPTIED:
+                for child in self.names(folder):
                     self.remove(posixpath.join(folder, child))
-            elif name.startswith(_REMOVED):
-                self.remove(posixpath.join(folder, name.removeprefix(_REMOVED)))
+            elif name.startswith(REMOVED):
+                self.remove(posixpath.join(folder, name.removeprefix(REMOVED)))
         for entry in entries:
-            if not posixpath.basename(entry.path).startswith(_REMOVED):
+            folder, name = posixpath.split(entry.path)
+            if not name.startswith(REMOVED):
                 self.add(self._linked(entry))
+            elif folder and not self.is_folder(folder):
+                self.add(Entry(folder, "dir", 0o755))
+
+    def _read(self) -> None:
+        """Read the layers below, and put over them what was added since."""
+        if self._below is None:
+            return
+        added, below = self._entries, self._below
+        self._below, self._entries, self._names = None, {}, {"": set()}
+        for layer in below.layers:
+            self.lay(layer)
+        for entry in added.values():
+            self.add(entry)
 
     def _linked(self, entry: Entry) -> Entry:
         """A hard link is the file it names."""
         if entry.kind != "hard":
             return entry
-        target = self._entries.get(entry.link)
+        target = self.find(entry.link)
         if target is None:
             raise BuildError(f"the layer links /{entry.path} to /{entry.link}, which is not there")
         return target.moved(entry.path)
