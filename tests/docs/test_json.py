@@ -14,16 +14,12 @@ from tests.docs.world import Shell
 PAGE = (DOCS / "reference" / "json.md").read_text(encoding="utf-8")
 
 
-def keys_of_row(command: str) -> set[str]:
-    """Every key that the row of a command names."""
-    row = next(line for line in PAGE.splitlines() if re.match(rf"\| [^|]*`{command}`[^|]* \|", line))
-    return set(re.findall(r"`(\w+)`", row.split(" | ", 1)[1]))
-
-
-def keys_below(command: str) -> set[str]:
-    """And its paragraph below the table."""
-    found = re.search(rf"(?ms)^`{command}`[:,].*?\n\n", PAGE)
-    return set(re.findall(r"`(\w+)`", found[0])) if found else set()
+def keys_of(command: str) -> set[str]:
+    """Every key that is named in a command's rows, in its paragraph, or in a section with its name."""
+    rows = [line for line in PAGE.splitlines() if re.match(rf"\| [^|]*`{command}[`\[ ]", line)]
+    paragraphs = re.findall(rf"(?ms)^`{command}`[:,].*?\n\n", PAGE)
+    sections = [text for text in PAGE.split("\n## ") if command in text.partition("\n")[0].split()]
+    return set(re.findall(r"`(\w+)`", "\n".join([*rows, *paragraphs, *sections])))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +32,9 @@ def keys_below(command: str) -> set[str]:
     ],
 )
 def test_keys(command: str, items: str, shell: Shell) -> None:
-    """The document has the keys of the row, its items those of the paragraph."""
+    """The document and its items have no key that the page does not name."""
     name = command.split()[0]
     document: dict[str, Any] = json.loads(shell.run(f"manyfest {command} --json"))
-    assert document.keys() <= keys_of_row(name)
+    assert document.keys() <= keys_of(name)
     for item in document[items]:
-        assert item.keys() <= keys_below(name)
+        assert item.keys() <= keys_of(name)
