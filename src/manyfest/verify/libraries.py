@@ -132,6 +132,8 @@ class Libraries:
         return found
 
     def _load(self, name: str, by: Loaded, program: Facts, found: Closure, *, musl: bool) -> Loaded | None:
+        if "$" in name:
+            name = next(iter(_expanded((name,), by, program)), name)
         searched = self._musl_folders(by, program) if musl else self._glibc_folders(by, program)
         path, node, detail, folder = self._search(name, searched, by.facts)
         if node is None or node.entry.facts is None:

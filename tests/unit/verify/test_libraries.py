@@ -76,6 +76,12 @@ def test_the_environment_and_a_path_as_a_name() -> None:
     assert lacks(closure({"opt/libx.so": elf()}, program(needed=("/opt/libx.so",)))) == []
 
 
+def test_a_name_may_say_origin() -> None:
+    """ld.so puts in the folder there too, as portable Pythons have it."""
+    asks = program(needed=("$ORIGIN/../lib/libx.so",))
+    assert loaded(closure({"app/lib/libx.so": elf()}, asks)) == ["app/bin/app", "app/lib/libx.so"]
+
+
 def test_ld_so_conf_with_its_includes_and_its_cache() -> None:
     """Without the cache the folder is not searched, which is said."""
     files = {
