@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from manyfest.emulate.binfmt import registration, target_for, target_named
 from manyfest.emulate.doctor import examine, this_machine
 from manyfest.emulate.images import layer_tar, write_image
 from manyfest.emulate.probe import PLATFORMS, probe
+from manyfest.errors import EmulationError
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
 
@@ -104,9 +106,23 @@ def test_test_says_no(run: Run, kernel: Kernel, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_not_mounted_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything else."""
-    monkeypatch.setattr(command, "Binfmt", lambda root: Kernel(tmp_path / "b", mounted=False))
+    """A user is told; root has it mounted, or is told why not."""
+    kernel = Kernel(tmp_path / "b", mounted=False)
+    monkeypatch.setattr(command, "Binfmt", lambda root: kernel)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "problem: binfmt_misc is not mounted" in run("emulators").out
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    def refuse(words: list[str], doing: str, state: str) -> None:
+        raise EmulationError(f"{doing}: permission denied")
+
+    monkeypatch.setattr(kernel, "_command", refuse)
+    refused = run("emulators")
+    assert refused.err == "mounting binfmt_misc: permission denied\n"
+    assert "problem: binfmt_misc is not mounted" in refused.out
+    monkeypatch.setattr(kernel, "_command", lambda *words: Kernel(tmp_path / "b"))
+    mounted = run("emulators")
+    assert (mounted.err, "not mounted" in mounted.out) == ("binfmt_misc was not mounted; now it is\n", False)
 
 
 def test_install_and_remove(

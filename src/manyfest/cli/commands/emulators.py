@@ -104,6 +104,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _status(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
     asked = _programs(args.names)
+    _mount(binfmt, console)
     report = examine(binfmt)
     probes = _probes(args, console, report, asked or PLATFORMS)
     works = all(one.ok for one in probes)
@@ -121,6 +122,7 @@ def _status(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
 
 
 def _test(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
+    _mount(binfmt, console)
     report = examine(binfmt, ask=False)
     asked = _programs(args.names) or tuple(p for p in PLATFORMS if _is_served(report, p))
     probes = _probes(args, console, report, asked)
@@ -130,6 +132,17 @@ def _test(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
     text += "".join(f"\n{finding.level}: {finding.text}\n  {finding.hint}" for finding in findings)
     console.result({"probes": [_probe_json(one) for one in probes], "ok": works}, text)
     return 0 if works else 1
+
+
+def _mount(binfmt: Binfmt, console: Console) -> None:
+    """Root may mount it, and what cannot be seen cannot be explained; a refusal becomes a finding."""
+    if binfmt.state() != "unmounted" or os.geteuid() != 0:
+        return
+    try:
+        binfmt.ensure()
+        console.say("binfmt_misc was not mounted; now it is")
+    except EmulationError as error:
+        console.say(str(error))
 
 
 def _is_served(report: Report, platform: Platform) -> bool:
