@@ -35,7 +35,7 @@ def test_the_json_shape(project: Path, capsys: pytest.CaptureFixture[str]) -> No
     """As docs/reference/json.md says."""
     assert main(["lint", str(project), "--json"]) == 1
     first = json.loads(capsys.readouterr().out)["findings"][0]
-    assert (first["rule"], first["path"], first["line"]) == ("ML102", "Dockerfile", 2)
+    assert (first["rule"], first["path"], first["line"]) == ("ML102", str(project / "Dockerfile"), 2)
     assert set(first) == {"rule", "name", "severity", "path", "line", "message", "why", "fixed"}
 
 

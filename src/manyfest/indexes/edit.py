@@ -86,9 +86,8 @@ def added(root: Document, entries: Sequence[Descriptor]) -> Document:
         merged[merged.index(old)] = entry
         if old.digest != entry.digest:
             merged = [k for k in merged if k.attests != str(old.digest)]
-    media_type = root.media_type
-    if media_type == mediatypes.DOCKER_LIST and any(e.annotations for e in entries):
-        # A Docker list cannot hold an attestation; the OCI index can hold everything a Docker list can.
+    if root.media_type == mediatypes.DOCKER_LIST and not _fits_docker(entries, known):
+        # The OCI index can hold everything that a Docker list can, and what is joining it as well.
         fields = {**root.to_json(), "mediaType": mediatypes.OCI_INDEX}
         root = Document(mediatypes.OCI_INDEX, encode(fields))
     return rebuilt(root, merged)
@@ -191,6 +190,14 @@ def _docker_entry(descriptor: Descriptor) -> dict[str, Any]:
 
 def _docker_file_name(name: str) -> str:
     return name.replace(":", "-").replace("/", "_")
+
+
+def _fits_docker(entries: Sequence[Descriptor], known: Sequence[Descriptor]) -> bool:
+    """May these join a Docker list? Annotations are lost in one; OCI images only join where some are already."""
+    if any(entry.annotations for entry in entries):
+        return False
+    mixed = not all(mediatypes.is_docker(entry.media_type) for entry in known)
+    return mixed or all(mediatypes.is_docker(entry.media_type) for entry in entries)
 
 
 def _same_platform(one: Descriptor, other: Descriptor) -> bool:

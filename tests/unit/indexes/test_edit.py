@@ -105,6 +105,16 @@ def test_a_docker_list_that_gains_an_attestation_becomes_an_oci_index(attest: At
     assert edited.to_json()["mediaType"] == types.OCI_INDEX
 
 
+def test_a_docker_list_that_an_oci_image_joins_becomes_an_oci_index() -> None:
+    """As create would have made it; a list that was made mixed on purpose stays what it is."""
+    docker = entry("linux/amd64", media_type=types.DOCKER_MANIFEST)
+    assert added(build([docker]), [entry("linux/arm64")]).media_type == types.OCI_INDEX
+    other = entry("linux/s390x", media_type=types.DOCKER_MANIFEST)
+    assert added(build([docker]), [other]).media_type == types.DOCKER_LIST
+    mixed = build([docker, entry("linux/386")], type="docker")
+    assert added(mixed, [entry("linux/arm64")]).media_type == types.DOCKER_LIST
+
+
 def test_dropping_takes_the_attestation_along(attest: Attest) -> None:
     """And leaves the others'."""
     one, two = entry("linux/amd64"), entry("linux/arm/v7")

@@ -57,8 +57,8 @@ def inspect_tree(folder: str, lacking: Callable[[str], tuple[list[str], str]] | 
     for directory, names in _folders(folder):
         go: dict[str, str] = {}
         for name in names:
-            path = os.path.join(directory, name)
-            shown = os.path.relpath(path, folder)
+            # As the user would type it from where they stand, so that editors can open it.
+            path = shown = os.path.normpath(os.path.join(directory, name))
             text = _read(path) if _is_wanted(shown) else None
             if text is None:
                 continue
