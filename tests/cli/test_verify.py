@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Run
 
+from manyfest.cli.console import Console
+from manyfest.cli.layerprogress import Reading
 from manyfest.stores.layout import Layout
 from manyfest.testing.images import make_image, make_index
 from manyfest.verify.checks import CHECKS
@@ -132,6 +135,26 @@ def test_many_alike_are_counted(run: Run, tmp_path: Path) -> None:
     assert "warning MF308: 4 more; --json lists all" in out
     assert "MF301" not in out
     assert "MF301" in run("verify", f"oci:{path}:v1", "--notes").out
+
+
+class Terminal(io.StringIO):
+    """A standard error that is looked at."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("total", "quiet", "drawn"), [(1000, False, False), (9_000_000, False, True), (9_000_000, True, False)]
+)
+def test_a_bar_where_there_is_much_to_read(total: int, quiet: bool, drawn: bool) -> None:
+    """On a terminal, and only there."""
+    shown = Terminal()
+    with Reading(Console(quiet=quiet, err=shown)) as reading:
+        reading.on_plan(total)
+        reading.on_bytes(total)
+    assert ("reading layers" in shown.getvalue()) == drawn
 
 
 def test_every_check_has_its_section() -> None:

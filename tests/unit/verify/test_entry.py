@@ -6,9 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from tests.unit.verify.conftest import GLIBC, elf, entry, program, script, tree
 
 from manyfest.platforms import Platform
+from manyfest.verify.checks import CHECKS
 from manyfest.verify.entry import Start, environment_of, start
 from manyfest.verify.facts import Facts
 from manyfest.verify.programs import Programs
@@ -187,3 +191,20 @@ def test_no_command(settings: dict[str, Any]) -> None:
     """Nothing to follow."""
     found = start(Programs(tree(BASE), Platform.parse("linux/amd64"), environment_of(settings)), settings)
     assert (found.argv, found.verdict) == ((), "nothing")
+
+
+TEXTS = st.one_of(
+    st.text(max_size=20), st.sampled_from(["sh", "-c", "env", "tini", "--", "/app", "exec app", "'", "a=b"])
+)
+JSON = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), TEXTS), st.lists, max_leaves=6)
+KEYS = ("Cmd", "Entrypoint", "Env", "User", "WorkingDir")
+
+
+@pytest.mark.property
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), st.one_of(JSON, st.lists(TEXTS, max_size=5))))
+def test_any_configuration_is_judged(settings: dict[str, Any]) -> None:
+    """Whatever a stranger wrote into it."""
+    found = start(Programs(tree(BASE), Platform.parse("linux/amd64"), environment_of(settings)), settings)
+    assert found.verdict in ("starts", "fails", "second", "nothing")
+    assert all(problem.check in CHECKS for problem in found.problems)
