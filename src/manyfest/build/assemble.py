@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "timestamp"]
 
 _MAX_PASSWD = 4 * 1024 * 1024
+_MANY_FILES = 50_000
+_MANY_BYTES = 2 * 10**9
 _REMOTE = re.compile(r"^(https?|ftp|ssh|git)://|^git@|\.git(#|$)")
 
 
@@ -290,8 +292,22 @@ class _Run:
                 copying.replace(sources=tuple(names)), _heredocs(step, scope), tree, self._a.spools
             )
         if plain:
-            entries += copied(copying, self._origin(step), tree, self._a.spools)
+            found = copied(copying, self._origin(step), tree, self._a.spools)
+            if not step.flag("from"):
+                self._warn_of_much(found)
+            entries += found
         self._add(list({entry.path: entry for entry in entries}.values()), step)
+
+    def _warn_of_much(self, entries: list[Entry]) -> None:
+        """A context that nobody meant to copy whole."""
+        size = sum(entry.size for entry in entries)
+        history = [entry for entry in entries if "/.git/" in f"/{entry.path}"]
+        if history:
+            self._a.warn(f"{self._where}: copies .git ({len(history)} files); list it in .dockerignore")
+        if len(entries) > _MANY_FILES or size > _MANY_BYTES:
+            self._a.warn(
+                f"{self._where}: copies {len(entries)} files of {size // 10**6} MB; .dockerignore can leave some out"
+            )
 
     def _copying(self, step: Step, scope: Scope, sources: tuple[str, ...], dest: str) -> Copying:
         is_add = step.name == "ADD"

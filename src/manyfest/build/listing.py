@@ -84,7 +84,8 @@ class Below:
                 target = self._find(entry.link, number + 1)
                 return target.moved(path) if target is not None else None
             if entry is not None:
-                return entry
+                # A layer above that has something below a file makes a folder of it.
+                return entry if not implied or entry.kind != "file" else Entry(path, "dir", 0o755)
             implied = implied or layer.has_below(path)
             if _hides(layer, path):
                 break

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 from manyfest.build.ignore import OWN_FOLDER
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import go_environment, names, normalise
+from manyfest.stores.pool import Stopped
 from manyfest.values import Value
 
 if TYPE_CHECKING:
@@ -242,6 +243,8 @@ class Compiler:
                 raise
             finally:
                 self._running.discard(process)
+            if code and self._stopped:
+                raise Stopped(f"compiling for {job.platform} was ended because another platform failed")
             if code:
                 raise BuildError(
                     f"compiling for {job.platform} ended with {_ending(code)}: {job.command}\n{_tail(output)}".rstrip(),

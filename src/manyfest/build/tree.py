@@ -127,7 +127,8 @@ class Tree:
         for entry in entries:
             folder, name = posixpath.split(entry.path)
             if not name.startswith(REMOVED):
-                self.add(self._linked(entry))
+                # As engines unpack it: through the links on the way, which a layer may lead through.
+                self.add(self._linked(entry).moved(posixpath.join(self.resolve(folder), name)))
             elif folder and not self.is_folder(folder):
                 self.add(Entry(folder, "dir", 0o755))
 

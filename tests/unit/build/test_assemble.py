@@ -82,6 +82,18 @@ def test_secrets_are_warned_of(kitchen: Kitchen) -> None:
     assert [w.partition(": ")[2].split(":")[0] for w in kitchen.warnings] == ["ARG NPM_TOKEN", "ENV PASSWORD"]
 
 
+def test_much_is_warned_of(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository's history, and files by the thousand."""
+    kitchen.write(".git/HEAD", "ref")
+    kitchen.write("a", "a")
+    monkeypatch.setattr("manyfest.build.assemble._MANY_FILES", 3)
+    kitchen.build("FROM scratch\nCOPY . /\n")
+    assert [text.partition(":2: ")[2] for text in kitchen.warnings] == [
+        "copies .git (1 files); list it in .dockerignore",
+        "copies 4 files of 0 MB; .dockerignore can leave some out",
+    ]
+
+
 def test_heredocs(kitchen: Kitchen) -> None:
     """Become files; quoted ones as they are."""
     built = kitchen.build(

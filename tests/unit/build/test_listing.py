@@ -66,18 +66,13 @@ def layers(draw: st.DrawFn) -> list[list[Entry]]:
     """Layers as tools write them: each path once, and nothing below what is no folder."""
     made = []
     for _ in range(draw(st.integers(1, 3))):
-        kinds = draw(st.dictionaries(PATHS, st.sampled_from(["file", "dir", "link"]), max_size=6))
+        kinds = draw(st.dictionaries(PATHS, st.sampled_from(["file", "dir"]), max_size=6))
         sane = {
             path: kind
             for path, kind in kinds.items()
             if not any(kinds.get(above, "dir") != "dir" or ".wh" in above for above in ancestors(path)[1:])
         }
-        made.append(
-            [
-                Entry(p, "file" if ".wh" in p else k, 0o600, link="t" if k == "link" else "")
-                for p, k in sane.items()
-            ]
-        )
+        made.append([Entry(p, "file" if ".wh" in p else k, 0o600) for p, k in sane.items()])
     return made
 
 

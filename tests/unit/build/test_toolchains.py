@@ -90,6 +90,13 @@ def test_a_failure_names_the_platform_and_the_last_lines(kitchen: Kitchen) -> No
     assert "line 30\n" not in message
 
 
+def test_the_cause_is_shown_and_not_its_consequence(kitchen: Kitchen) -> None:
+    """One platform fails, the other is ended."""
+    project(kitchen, "test {arch} = amd64 && exec sleep 60; test -d {out} && exit 7")
+    with pytest.raises(BuildError, match=r"^compiling for linux/arm/v7 ended with exit code 7"):
+        kitchen.build(platforms=BOTH, jobs=2)
+
+
 @pytest.mark.parametrize("run", ["true", "mkdir {out}/out/app"])
 def test_a_command_that_writes_nothing(kitchen: Kitchen, run: str) -> None:
     """Is not a success."""

@@ -88,3 +88,10 @@ def test_copies_are_independent() -> None:
     other = made.copy()
     other.remove("a")
     assert (paths(made), paths(other)) == (["a", "a/x"], [])
+
+
+def test_a_layer_may_lead_through_a_link() -> None:
+    """Its files land where the link leads, as engines unpack them."""
+    made = tree(file("usr/bin/sh"), link("bin", "usr/bin"))
+    made.lay([file("bin/app")])
+    assert paths(made) == ["bin", "usr", "usr/bin", "usr/bin/app", "usr/bin/sh"]
