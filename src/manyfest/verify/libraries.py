@@ -31,6 +31,7 @@ MAX_LOADED = 1_000_000
 """Libraries of all programs of an image; a large real one has some ten thousand programs with ten each."""
 
 _MAX_CONFIGS = 200
+_WITH_ABIS = (8, 21)  # MIPS, 64-bit PowerPC
 _MUSL_DEFAULT = ("/lib", "/usr/local/lib", "/usr/lib")
 _MUSL_OWN = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
 _GLIBC_DEFAULT = (
@@ -203,7 +204,9 @@ def _fits(asking: Facts, found: Facts) -> bool:
     ):
         return False
     floats = {asking.float_abi, found.float_abi} - {""}
-    return found.kind == "elf" and found.type == "dyn" and len(floats) < 2
+    # The loaders of these refuse a library of the machine's other ABI (ELFv1 and v2; o32, n32 and n64).
+    calls = {asking.abi, found.abi} - {""} if asking.machine_code in _WITH_ABIS else set()
+    return found.kind == "elf" and found.type == "dyn" and len(floats) < 2 and len(calls) < 2
 
 
 def _kind(facts: Facts | None) -> str:
@@ -214,6 +217,8 @@ def _kind(facts: Facts | None) -> str:
     words = [facts.machine or "another machine", f"{facts.elf_class}-bit"]
     if facts.float_abi:
         words.append(f"{facts.float_abi}-float")
+    if facts.abi and facts.machine_code in _WITH_ABIS:
+        words.append(facts.abi)
     return " ".join(words)
 
 

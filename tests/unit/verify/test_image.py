@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
@@ -21,7 +23,9 @@ from manyfest.verify import reading, tree
 from manyfest.verify.allow import Allowed, Rule, read_allowed
 from manyfest.verify.cache import Cache
 from manyfest.verify.image import verify_image
+from manyfest.verify.layers import Layer
 from manyfest.verify.report import Report
+from manyfest.verify.walk import read_layer
 
 if TYPE_CHECKING:
     from manyfest.stores.base import Readable
@@ -339,3 +343,26 @@ def test_all_layers_together_are_bounded(
     monkeypatch.setattr(reading, "MAX_ENTRIES", 5)
     with pytest.raises(TooLarge, match="more than 5 files"):
         verify_image(store, root, cache=cache)
+
+
+ASSETS = Path(__file__).parents[2] / "assets" / "elf"
+CHANGES = st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), min_size=1, max_size=30)
+
+
+@pytest.mark.property
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["amd64", "amd64-runpath", "arm-v7-hard", "s390x", "mips64le", "ppc64le"]), CHANGES)
+def test_no_mutated_program_breaks_a_report(name: str, changes: list[tuple[int, int]]) -> None:
+    """A report in every form, whatever the program says; and the same again from the cache's form."""
+    data = bytearray((ASSETS / name).read_bytes())
+    for at, value in changes:
+        data[at % len(data)] = value
+    memory = Memory()
+    files = {"/usr/bin/app": (bytes(data), 0o755), "/opt/lib/x.so": (bytes(data), 0o644)}
+    image = make_image(memory, "linux/amd64", files=files, entrypoint=["app"])
+    report = verify_image(memory, image, cache=Cache(""))
+    json.dumps(report.to_json())
+    json.dumps(report.to_sarif("1")).encode()
+    layer = read_layer(memory.open(image.manifest.layers[0]), image.manifest.layers[0])
+    again = Layer.from_json(json.loads(json.dumps(layer.to_json())))
+    assert [entry.facts for entry in again.entries.values()] == [e.facts for e in layer.entries.values()]

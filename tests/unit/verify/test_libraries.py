@@ -107,6 +107,14 @@ def test_candidates_for_another_machine_are_passed_over() -> None:
     assert lacks(closure({"lib/libx.so": elf("linux/arm/v7", **hard)}, asking)) == []
 
 
+def test_abis_of_one_machine() -> None:
+    """ELFv1 and ELFv2 do not mix."""
+    asking = program("linux/ppc64le", needed=("libx.so",), abi="elfv2", interpreter="/lib64/ld64.so.2")
+    assert lacks(closure({"lib/libx.so": elf("linux/ppc64le", abi="elfv2")}, asking)) == []
+    found = closure({"lib/libx.so": elf("linux/ppc64le", abi="elfv1")}, asking)
+    assert found.lacks[0].detail == "/lib/libx.so is ppc64le 64-bit elfv1"
+
+
 def test_versions() -> None:
     """Each must be defined by the library that was found; one without versions lets everything pass."""
     asks = program(needed=("libc.so.6",), version_needs=(("libc.so.6", ("GLIBC_2.34",)),))
