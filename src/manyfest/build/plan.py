@@ -5,7 +5,7 @@
 2. Compile, platforms side by side.
 3. Assemble every platform; a layer that several have is one layer.
 4. Write the layers that no earlier build wrote, side by side.
-5. Configurations, manifests, index. :func:`push` moves what the target lacks and tags it last.
+5. Configurations, manifests, index. :func:`manyfest.build.built.push` brings them to a store.
 
 Same files, same settings: same digests. Times in the image are ``epoch`` (``SOURCE_DATE_EPOCH``, else 1970).
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from manyfest.build import assemble
 from manyfest.build.assemble import Assembler, needed_stages, refuse_run
 from manyfest.build.bases import Bases
+from manyfest.build.built import Built
 from manyfest.build.cache import Cache, Hashes
 from manyfest.build.dockerfile import parse
 from manyfest.build.expand import PROXIES
@@ -28,14 +29,10 @@ from manyfest.build.layer import COMPRESSIONS, Layer, engine_of, key_of, media_t
 from manyfest.build.toolchains import Compiler
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
-from manyfest.content.digest import Digest
 from manyfest.content.document import Document
-from manyfest.errors import BuildError, InputError, InvalidProject, NotFound, Refused
+from manyfest.errors import BuildError, InputError, InvalidProject
 from manyfest.indexes import edit
-from manyfest.indexes.publish import held_platforms, missing_from, refuse_to_shrink
 from manyfest.platforms import Platform, normalise
-from manyfest.stores.base import Source, opener_of
-from manyfest.stores.copy import Plan, move, present
 from manyfest.stores.pool import Pool
 from manyfest.values import Value
 
@@ -48,10 +45,8 @@ if TYPE_CHECKING:
     from manyfest.build.dockerfile import Recipe
     from manyfest.build.project import Project
     from manyfest.build.toolchains import Job
-    from manyfest.stores.base import Readable, Store
-    from manyfest.stores.copy import Event
 
-__all__ = ["Built", "Options", "Planned", "build", "plan", "push", "source_date_epoch"]
+__all__ = ["Options", "Planned", "build", "plan", "source_date_epoch"]
 
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
@@ -136,59 +131,6 @@ class Planned(Value):
         self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job)
 
 
-class Built(Source):
-    """A finished build: an index, its images, and where their blobs are. A source like any other."""
-
-    place = "the build"
-
-    def __init__(self, cache: Cache) -> None:
-        self.index = Document(mediatypes.OCI_INDEX, b'{"schemaVersion":2,"manifests":[]}')
-        self.platforms: list[tuple[Platform, Document]] = []
-        self.layers_made = 0
-        self.layers_reused = 0
-        self.compressor = ""
-        self._cache = cache
-        self._documents: dict[Digest, Document] = {}
-        self._small: dict[Digest, bytes] = {}
-        self._elsewhere: dict[Digest, Source] = {}
-
-    def resolve(self, name: str) -> Document:
-        """The index (``""``) or a manifest by digest."""
-        if not name:
-            return self.index
-        found = next((d for d in (self.index, *self._documents.values()) if str(d.digest) == name), None)
-        if found is None:
-            raise NotFound(f"{self.place}: no document {name}")
-        return found
-
-    def exists(self, descriptor: Descriptor) -> bool:
-        """Is it a part of this build?"""
-        return descriptor.digest in {*self._documents, *self._small, *self._elsewhere} or self._cache.has(
-            descriptor
-        )
-
-    def open(self, descriptor: Descriptor, offset: int = 0) -> Readable:
-        """A blob: a configuration, a layer made here, or a base's layer from where the base is."""
-        raw = self._small.get(descriptor.digest)
-        if raw is not None:
-            return opener_of(raw)(offset)
-        other = self._elsewhere.get(descriptor.digest)
-        return other.open(descriptor, offset) if other is not None else self._cache.open(descriptor, offset)
-
-    def source_of(self, descriptor: Descriptor) -> Source:
-        """The place that holds a blob, so that a registry can mount from another repository."""
-        return self._elsewhere.get(descriptor.digest, self)
-
-    def note(
-        self, document: Document, platform: Platform, config: bytes, base: Mapping[Digest, Source]
-    ) -> None:
-        """Take an image in."""
-        self.platforms.append((platform, document))
-        self._documents[document.digest] = document
-        self._small[Digest.of(config)] = config
-        self._elsewhere.update(base)
-
-
 def plan(
     project: Project,
     options: Options,
@@ -228,57 +170,6 @@ def build(
         work.close()
 
 
-def push(
-    built: Built,
-    target: Store,
-    names: Sequence[str],
-    *,
-    index: bool = True,
-    expect: Sequence[Platform] = (),
-    allow_shrink: bool = False,
-    pool: Pool | None = None,
-    on_event: Callable[[Event], None] | None = None,
-    on_plan: Callable[[Plan], None] | None = None,
-) -> Document:
-    """Move what the target lacks, and tag it last. ``index=False`` pushes the only image without an index around it.
-
-    Raises :class:`Refused` when an expected platform is missing or the tag would lose one, :class:`CopyError` for a
-    failed transfer. Every tag is then as it was.
-    """
-
-    pool = pool or Pool()
-    there = [platform for platform, _ in built.platforms]
-    absent = missing_from(expect, there)
-    if absent:
-        raise Refused(f"expected {', '.join(map(str, absent))}, which was not built")
-    if not index and len(built.platforms) != 1:
-        raise InputError(
-            f"{target.place} holds images of one platform, got {len(built.platforms)}",
-            hint="name one with --platform, or push to a registry or a layout",
-        )
-    root = built.index if index else built.platforms[0][1]
-    older: Document | None = None
-    try:
-        older = target.resolve(names[0]) if names and names[0] else None
-    except NotFound:
-        older = None
-    if older is not None and index and not allow_shrink:
-        refuse_to_shrink(target.place, names[0], held_platforms(target, older), there)
-    moved = _Moved(built, root)
-    if older is not None:
-        same = older.digest == root.digest
-        moved = moved.less(set(moved.documents) if same else present(moved, target, pool))
-    if on_plan is not None:
-        on_plan(moved)
-    todo = list(names)
-    if older is not None and older.digest == root.digest:
-        todo = [name for name in names[1:] if not _points_at(target, name, root)]
-        if not todo:
-            return root
-    move(moved, target, todo, root, pool, on_event)
-    return root
-
-
 def source_date_epoch(environment: Mapping[str, str]) -> int:
     """``SOURCE_DATE_EPOCH`` (https://reproducible-builds.org/specs/source-date-epoch/), or 0. Raises InputError."""
     text = environment.get("SOURCE_DATE_EPOCH", "").strip()
@@ -287,35 +178,6 @@ def source_date_epoch(environment: Mapping[str, str]) -> int:
     if not text.isdecimal() or int(text) > 0o77777777777:
         raise InputError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
     return int(text)
-
-
-class _Moved(Plan):
-    """A plan whose blobs come from where each is: layers of a base from the base's own place."""
-
-    def __init__(self, built: Built, root: Document) -> None:
-        super().__init__()
-        self._built = built
-        self.levels = [[root]]
-        self.note(built, root)
-        if root.is_index:
-            images = list(dict.fromkeys(document for _, document in built.platforms))
-            self.levels.append(images)
-            for document in images:
-                self.note(built, document)
-
-    @property
-    def blobs(self) -> dict[Digest, tuple[Source, Descriptor]]:
-        return {digest: (self._built.source_of(blob), blob) for digest, (_, blob) in super().blobs.items()}
-
-    def less(self, there: set[Digest]) -> _Moved:
-        """Without these documents and the blobs that only they need."""
-        rest = self.without(there)
-        made = _Moved.__new__(_Moved)
-        Plan.__init__(made)
-        made._built = self._built
-        made.documents = rest.documents
-        made.levels = rest.levels
-        return made
 
 
 class _Work:
@@ -576,13 +438,6 @@ def _shown(path: str) -> str:
     """A path as people know it: from here if it is below here."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
-
-
-def _points_at(target: Store, name: str, root: Document) -> bool:
-    try:
-        return target.peek(name).digest == root.digest
-    except NotFound:
-        return False
 
 
 def _encoded(fields: Mapping[str, Any]) -> bytes:

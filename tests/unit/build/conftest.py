@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from manyfest.build.built import Built
 from manyfest.build.cache import Cache
-from manyfest.build.plan import Built, Options, build
+from manyfest.build.plan import Options, build
 from manyfest.build.project import load
 from manyfest.content.document import Document
 from manyfest.errors import NotFound

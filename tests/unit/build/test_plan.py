@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tests.unit.build.conftest import HOST, Kitchen, image_of, settings_of
 
+from manyfest.build.built import push
 from manyfest.build.cache import Cache
-from manyfest.build.plan import Options, Planned, plan, push, source_date_epoch
+from manyfest.build.plan import Options, Planned, plan, source_date_epoch
 from manyfest.build.project import load
 from manyfest.content import mediatypes
 from manyfest.errors import InputError, NotFound, Refused

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from manyfest.build.plan import Built, Options, Planned
+    from manyfest.build.built import Built
+    from manyfest.build.plan import Options, Planned
     from manyfest.build.project import Project
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
@@ -117,7 +118,7 @@ def _push(
     names: list[str],
     places: Places,
 ) -> None:
-    from manyfest.build.plan import push
+    from manyfest.build.built import push
     from manyfest.cli.progress import Transfer
     from manyfest.stores.places import Place
 
