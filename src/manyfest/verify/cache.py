@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "Cache", "default_folder"]
 
-VERSION = 3
+VERSION = 4
 """Goes up when readers see more, or write otherwise: older files are then not looked at, and age out."""
 
 LIMIT = 256 * 1024 * 1024

@@ -55,6 +55,7 @@ CHECKS = {
         ("MF206", "page-size", WARNING, "A program cannot be loaded by kernels with larger memory pages."),
         ("MF207", "damaged-binary", WARNING, "A binary is cut or its headers contradict each other."),
         ("MF208", "native-module", ERROR, "A Python or Node module is for another architecture."),
+        ("MF209", "jar-libraries", NOTE, "A Java archive brings native libraries, and none for the platform."),
         ("MF301", "no-command", NOTE, "The image names no command."),
         ("MF302", "command-missing", ERROR, "The command is not in the image."),
         ("MF303", "command-permission", ERROR, "The command may not be executed."),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
 from manyfest.verify.foreign import Fit, is_program_folder, purpose
+from manyfest.verify.jars import architectures_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class _Checker:
             self._elf(path, node, facts)
         elif facts.kind == "script":
             self._script(path, node, facts)
+        elif facts.kind == "jar" and node.entry.text and self.programs.platform.os == "linux":
+            self._jar(path, node)
         elif facts.kind == "pe" and self.programs.platform.os == "windows":
             self._windows(path, node, facts)
         elif facts.kind in ("pe", "macho") and self.programs.fit.of(facts) == Fit.FOREIGN:
@@ -175,6 +178,14 @@ class _Checker:
         if self.programs.tree.find(shebang.interpreter).node is None:
             message = f"/{path} wants {shebang.interpreter}, which is not in the image"
             self._add("MF307", path, node, message, NOTE)
+
+    def _jar(self, path: str, node: Node) -> None:
+        """Libraries by their names; an archive that is named after an architecture has others beside it."""
+        there = architectures_of(node.entry.text.split("\n"))
+        here = self.programs.fit.platform.architecture
+        if there and here not in there and not architectures_of([path.rpartition("/")[2]]):
+            message = f"/{path} brings native libraries for {', '.join(sorted(there))}, and none for {here}"
+            self._add("MF209", path, node, message, NOTE, "use a release of it that supports the platform")
 
     def _windows(self, path: str, node: Node, facts: Facts) -> None:
         small = path.lower()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from manyfest.errors import InvalidDocument, TooLarge
 from manyfest.verify.facts import Kept
+from manyfest.verify.jars import ENDINGS, TAIL, native_members
 from manyfest.verify.kinds import HEAD, read_facts, wanted
 from manyfest.verify.layers import (
     BLOCK,
@@ -71,6 +72,7 @@ _SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf")
 _MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
 _MAGIC += (b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _MAGIC += (b"\xca\xfe\xba", b"\xbe\xba\xfe\xca", b"\xbf\xba\xfe\xca")
+_ZIP = b"PK\x03\x04"
 _FIRST = frozenset(magic[0] for magic in _MAGIC)
 
 
@@ -274,9 +276,9 @@ class _Walker:
             self._skip(-size % RECORD, padded=True)
             return
         head = self._taken(min(4, size))
-        if (head[0] in _FIRST and head.startswith(_MAGIC)) or (
-            head == b"PK\x03\x04" and path.endswith(".jar")
-        ):
+        if head == _ZIP and path.endswith(ENDINGS):
+            self._jar(entry, head)
+        elif head[0] in _FIRST and head.startswith(_MAGIC):
             entry.raw_facts = self._facts(head, size)
         else:
             self._skip(size - len(head) + -size % RECORD, padded=True)
@@ -286,6 +288,19 @@ class _Walker:
         if self.kept > MAX_KEPT:
             return False
         return (_is_setting(path) and size <= _MAX_TEXT) or (is_database(path) and size <= MAX_DATABASE)
+
+    def _jar(self, entry: Entry, head: bytes) -> None:
+        """A Java archive: its directory, which is at the end, says which libraries it brings."""
+        head += self._taken(min(HEAD, entry.size) - len(head))
+        entry.raw_facts = read_facts(head, entry.size)
+        left = entry.size - len(head)
+        self._skip(left - min(left, TAIL), padded=True)
+        tail = self._taken(min(left, TAIL))
+        names = native_members(head + tail if left <= TAIL else tail, entry.size)
+        if self.kept <= MAX_KEPT:
+            entry.text = "\n".join(names)
+            self.kept += len(entry.text)
+        self._skip(-entry.size % RECORD, padded=True)
 
     def _facts(self, head: bytes, size: int) -> Facts | None:
         head += self._taken(min(HEAD, size) - len(head))
