@@ -37,6 +37,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Build",
         (
+            ("init", "write the files that a project to build starts with"),
             ("build", "build a project for all its platforms, without a daemon"),
             ("lint", "find what in a project's files works on one architecture only"),
         ),
