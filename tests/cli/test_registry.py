@@ -140,3 +140,11 @@ def test_the_bash_script_completes(run: Run, tmp_path: Path) -> None:
         [bash, "--norc", "-c", script], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.split() == ["inspect", "--ignore-missing"]
+
+
+def test_a_folder_that_cannot_be_is_refused_at_once(run: Run, tmp_path: Path) -> None:
+    """Not with the first push."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        refused = run("registry", str(path), "--port", "0", ok=False)
+        assert (refused.code, str(path) in refused.err, "hint: " in refused.err) == (2, True, True), refused

@@ -53,11 +53,28 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not 0 <= args.port <= 65535:
         raise InputError(f"--port {args.port}: expected 0 to 65535")
     if args.root:
+        _check_folder(args.root, read_only=args.read_only)
         return _serve(args, console, args.root)
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="manyfest-registry-") as root:
         return _serve(args, console, root)
+
+
+def _check_folder(root: str, *, read_only: bool) -> None:
+    """Now, and not with the first push. Raises :class:`InputError`."""
+    import os
+
+    if read_only and os.path.isdir(root):
+        return
+    try:
+        os.makedirs(root, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{root}: {error.strerror}", hint="name a folder that can be written to") from error
+    if not read_only and not os.access(root, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{root}: it cannot be written to", hint="serve it with --read-only, or change its permissions"
+        )
 
 
 def _serve(args: argparse.Namespace, console: Console, root: str) -> int:
