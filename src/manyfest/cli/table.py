@@ -51,7 +51,13 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("smoke", "run every platform of an image and compare"),
         ),
     ),
-    ("Run", (("nodes", "show a cluster's nodes by architecture"),)),
+    (
+        "Run",
+        (
+            ("nodes", "show a cluster's nodes by architecture"),
+            ("deploy", "run an image as a service on every node of a mixed swarm"),
+        ),
+    ),
     (
         "Emulate: other architectures on this machine",
         (("emulators", "see, install and test what runs other architectures here"),),

@@ -34,6 +34,9 @@ TIMEOUT_S = 60
 TRANSFER_TIMEOUT_S = 3600
 """Saving and loading: the engine says nothing while it writes a big layer to its disk."""
 
+LOGS_TIMEOUT_S = 5
+"""What a task printed comes from its node, which may be the reason for asking."""
+
 SAVE_CHUNK = 1024 * 1024
 
 
@@ -122,11 +125,77 @@ class Docker:
             found: list[dict[str, Any]] = self._client().nodes()
             return found
 
-    def tasks(self) -> list[dict[str, Any]]:
-        """The swarm's tasks, of every service. Raises :class:`EngineError` unless this is a manager."""
+    def tasks(self, service: str = "") -> list[dict[str, Any]]:
+        """The swarm's tasks, of all services or of one (its id). Raises :class:`EngineError` unless a manager."""
         with self._translated("asking for the swarm's tasks"):
-            found: list[dict[str, Any]] = self._client().tasks()
+            filters = {"service": service} if service else None
+            found: list[dict[str, Any]] = self._client().tasks(filters)
             return found
+
+    def services(self) -> list[dict[str, Any]]:
+        """The swarm's services. Raises :class:`EngineError` unless this is a manager."""
+        with self._translated("asking for the swarm's services"):
+            found: list[dict[str, Any]] = self._client().services()
+            return found
+
+    def service(self, name: str) -> dict[str, Any]:
+        """One service by name or id, with ``ID``, ``Version`` and ``Spec``. Raises :class:`NotFound`."""
+        with self._translated(f"asking for the service {name}"):
+            found: dict[str, Any] = self._client().inspect_service(name)
+            return found
+
+    def create_service(self, spec: Mapping[str, Any], auth: str = "") -> str:
+        """Make a service of the API's own ServiceSpec; its id. ``auth`` is the value of ``X-Registry-Auth``."""
+        doing = f"creating the service {spec.get('Name')}"
+        return str(self._post("/services/create", doing, spec, auth)["ID"])
+
+    def update_service(
+        self, service: Mapping[str, Any], spec: Mapping[str, Any], auth: str = "", *, rollback: bool = False
+    ) -> None:
+        """Change a service as :meth:`service` showed it; with ``rollback`` to what it was before its last change.
+
+        Raises :class:`EngineError` when somebody else has changed it since.
+        """
+        query = {"version": str(service["Version"]["Index"])}
+        if rollback:
+            query["rollback"] = "previous"
+        if not auth:
+            query["registryAuthFrom"] = "previous-spec" if rollback else "spec"
+        doing = f"{'rolling back' if rollback else 'updating'} the service {spec.get('Name')}"
+        self._post(f"/services/{service['ID']}/update", doing, spec, auth, query)
+
+    def remove_service(self, name: str) -> None:
+        """Raises :class:`NotFound`."""
+        with self._translated(f"removing the service {name}"):
+            self._client().remove_service(name)
+
+    def task_logs(self, task: str, lines: int = 5) -> str:
+        """The last lines that a task printed. Raises :class:`EngineError` when its node does not send them."""
+        with self._translated("asking for a task's output"):
+            client = self._client(LOGS_TIMEOUT_S)
+            query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+            url = f"{client.base_url}/v{client.api_version}/tasks/{task}/logs"
+            with client.get(url, params=query, timeout=LOGS_TIMEOUT_S) as answer:
+                _raise(answer)
+                return _plain(answer.content)
+
+    def _post(
+        self,
+        path: str,
+        doing: str,
+        body: Mapping[str, Any],
+        auth: str,
+        query: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Docker-py's own calls for services take credentials from its own look at Docker's files, never ours."""
+        with self._translated(doing):
+            client = self._client()
+            url = f"{client.base_url}/v{client.api_version}{path}"
+            headers = {"X-Registry-Auth": auth} if auth else {}
+            with client.post(url, json=body, params=query, headers=headers, timeout=TIMEOUT_S) as answer:
+                _raise(answer)
+                fields = answer.json()
+                return fields if isinstance(fields, dict) else {}
 
     def close(self) -> None:
         """Close connections."""
@@ -211,7 +280,30 @@ class Docker:
         )
 
 
+def _raise(answer: Any) -> None:
+    """An answer that is an error becomes docker-py's exception, which is translated with the others."""
+    import requests
+    from docker.errors import create_api_error_from_http_exception
+
+    try:
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)
+
+
+def _plain(framed: bytes) -> str:
+    """Output without the engine's frames: a byte for the stream, three of nothing, four for the length."""
+    parts, at = [], 0
+    while len(framed) - at >= 8:
+        length = int.from_bytes(framed[at + 4 : at + 8], "big")
+        parts.append(framed[at + 8 : at + 8 + length])
+        at += 8 + length
+    return b"".join(parts).decode("utf-8", "replace").strip()
+
+
 def _swarm_hint(explanation: str) -> str:
+    if "update out of sequence" in explanation:
+        return "somebody else changes the service at this moment; look at it and try again"
     if "swarm manager" not in explanation:
         return ""
     return "ask a manager: DOCKER_HOST=ssh://MANAGER, or docker context use; docker swarm init makes a swarm of one"

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`deploy` against an engine in this process, and images in an embedded registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run
+from tests.cli.test_json_shapes import keys_of_command
+
+from manyfest.deploy.converge import Clock
+from manyfest.engines import docker
+from manyfest.engines.docker import Endpoint
+from manyfest.errors import EngineError, NotFound
+
+
+def node(name: str, machine: str) -> dict[str, Any]:
+    return {
+        "ID": f"id-{name}",
+        "Description": {
+            "Hostname": name,
+            "Platform": {"Architecture": machine, "OS": "linux"},
+            "Engine": {"EngineVersion": "20.10.24"},
+        },
+        "Status": {"State": "ready"},
+        "Spec": {"Availability": "active", "Role": "worker"},
+    }
+
+
+class Swarm:
+    """An engine whose services start at once, on every node; ``error`` is what tasks on ``broken`` say."""
+
+    def __init__(self) -> None:
+        self.endpoint = Endpoint("unix:///nowhere")
+        self.nodes_ = [node("big", "x86_64"), node("ibm", "s390x")]
+        self.known: dict[str, dict[str, Any]] = {}
+        self.broken: tuple[str, str] = ("", "")
+        self.auths: list[str] = []
+        self.interrupted = False
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.nodes_
+
+    def services(self) -> list[dict[str, Any]]:
+        return list(self.known.values())
+
+    def service(self, name: str) -> dict[str, Any]:
+        for found in self.known.values():
+            if name in (found["ID"], found["Spec"]["Name"]):
+                return found
+        raise NotFound(f"service {name} not found")
+
+    def create_service(self, spec: Mapping[str, Any], auth: str = "") -> str:
+        self.auths.append(auth)
+        self.known[spec["Name"]] = {"ID": f"svc-{spec['Name']}", "Version": {"Index": 1}, "Spec": dict(spec)}
+        return f"svc-{spec['Name']}"
+
+    def update_service(
+        self, service: Mapping[str, Any], spec: Mapping[str, Any], auth: str = "", *, rollback: bool = False
+    ) -> None:
+        mine = self.known[spec["Name"]]
+        if rollback:
+            mine["Spec"], self.broken = mine["Before"], ("", "")
+        else:
+            mine.update(Before=mine["Spec"], Spec=dict(spec))
+
+    def remove_service(self, name: str) -> None:
+        del self.known[self.service(name)["Spec"]["Name"]]
+
+    def tasks(self, service: str = "") -> list[dict[str, Any]]:
+        if self.interrupted and service:
+            raise KeyboardInterrupt
+        found = []
+        for each in self.known.values():
+            for at in self.nodes_:
+                bad = at["Description"]["Hostname"] == self.broken[0]
+                found.append(
+                    {
+                        "ID": f"t-{at['ID']}",
+                        "NodeID": at["ID"],
+                        "ServiceID": each["ID"],
+                        "Spec": each["Spec"]["TaskTemplate"],
+                        "Status": {"State": "rejected", "Err": self.broken[1]} if bad else {"State": "running"},
+                        "DesiredState": "running",
+                    }
+                )  # fmt: skip
+        return found
+
+    def task_logs(self, task: str) -> str:
+        raise EngineError("its node does not send them")
+
+    def __enter__(self) -> Swarm:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+@pytest.fixture
+def swarm(monkeypatch: pytest.MonkeyPatch) -> Swarm:
+    """Instead of the engine; nobody waits."""
+    made, at = Swarm(), [0.0]
+    monkeypatch.setattr(docker, "Docker", lambda: made)
+    monkeypatch.setattr(Clock, "now", lambda self: at[0])
+    monkeypatch.setattr(Clock, "sleep", lambda self, seconds: at.__setitem__(0, at[0] + seconds))
+    return made
+
+
+@pytest.fixture
+def image(run: Run, app: str) -> str:
+    """A list for both nodes."""
+    run("create", f"{app}:web", f"{app}:amd64", f"{app}:s390x", "--push")
+    return f"{app}:web"
+
+
+def test_a_service_is_made_and_unmade(run: Run, swarm: Swarm, image: str) -> None:
+    """One line a node on standard error, one line at the end."""
+    made = run("deploy", "web", image, "-p", "8082:8080", "--env", "A=1")
+    assert made.out.startswith(f"web: created, 2 of 2 tasks run, {image}@sha256:")
+    assert "big: running\nibm: running\n" in made.err
+    spec = swarm.known["web"]["Spec"]
+    assert spec["TaskTemplate"]["ContainerSpec"]["Env"] == ["A=1"]
+    assert run("deploy", "web", image).out.startswith("web: unchanged")
+    assert run("deploy", "web", image, "--force").out.startswith("web: updated")
+    assert run("deploy", "--remove", "web").out == "web: removed\n"
+    assert swarm.known == {}
+
+
+def test_the_documents(run: Run, swarm: Swarm, image: str) -> None:
+    """As the page on JSON has them."""
+    documents = [
+        run("deploy", "web", image, "--dry-run", "--json").json,
+        run("deploy", "web", image, "--json").json,
+        run("deploy", "--remove", "web", "--json").json,
+    ]
+    assert {key for document in documents for key in document} == keys_of_command("deploy")
+
+
+def test_a_dry_run_changes_nothing(run: Run, swarm: Swarm, image: str) -> None:
+    shown = run("deploy", "web", image, "-p", "80", "--publish-mode", "host", "--dry-run").out
+    assert "big   x86_64  native  linux/amd64" in shown
+    assert "would create: web (global)" in shown
+    assert "Swarm is told: linux/amd64, linux/s390x" in shown
+    assert "ports: 80:80/tcp (host)" in shown
+    assert swarm.known == {}
+
+
+def test_left_out(run: Run, swarm: Swarm, app: str) -> None:
+    """Refused by name, accepted with --partial."""
+    refused = run("deploy", "web", f"{app}:amd64", ok=False)
+    assert refused.code == 1
+    assert "ibm (s390x): the only image there is: for linux/amd64" in refused.err
+    assert swarm.known == {}
+    assert "warning: ibm is left out" in run("deploy", "web", f"{app}:amd64", "--partial").err
+    platforms = swarm.known["web"]["Spec"]["TaskTemplate"]["Placement"]["Platforms"]
+    assert platforms == [{"OS": "linux", "Architecture": "amd64"}]
+
+
+def test_failure_goes_back(run: Run, swarm: Swarm, image: str) -> None:
+    """A new service is removed, an old one is as before."""
+    swarm.broken = ("ibm", "exec format error")
+    failed = run("deploy", "web", image, ok=False)
+    assert failed.code == 3
+    assert "  ibm: exec format error\n    the program inside is for another machine" in failed.err
+    assert "the service web was removed again" in failed.err
+    assert swarm.known == {}
+    swarm.broken = ("", "")
+    run("deploy", "web", image)
+    swarm.broken = ("ibm", "exec format error")
+    failed = run("deploy", "web", image, "--env", "A=2", "--json", ok=False)
+    assert failed.code == 3
+    assert '"rolled_back": true' in failed.out
+    assert "Env" not in swarm.known["web"]["Spec"]["TaskTemplate"]["ContainerSpec"]
+
+
+def test_an_interrupt_is_told(run: Run, swarm: Swarm, image: str) -> None:
+    swarm.interrupted = True
+    ran = run("deploy", "web", image, ok=False)
+    assert ran.code == 130
+    assert "web: interrupted while waiting; the service stays as it is now" in ran.err
+    assert "web" in swarm.known
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("web",), 2, "expected an image"),
+        (("a b", "{image}"), 2, "no service name"),
+        (("web", "oci:x:1"), 2, "nodes pull from a registry"),
+        (("web", "{image}", "-p", "x"), 2, "expected a port"),
+        (("web", "{image}", "--timeout", "0"), 2, "expected seconds"),
+        (("web", "{image}", "--update-delay", "-1"), 2, "expected seconds"),
+        (("web", "{image}", "--update-parallelism", "-1"), 2, "expected 0 or more"),
+        (("web", "{image}", "--constraint", "zone"), 2, "expected a constraint"),
+        (("web", "{image}", "--mode", "global", "--replicas", "2"), 2, "of a replicated service"),
+        (("--remove", "web", "{image}"), 2, "expected the service alone"),
+        (("--remove", "web"), 3, "there is no service web"),
+        (("web", "{image}-not"), 3, "no tag"),
+    ],
+)
+def test_bad_input(run: Run, swarm: Swarm, image: str, words: tuple[str, ...], code: int, said: str) -> None:
+    """Clear, and nothing deployed."""
+    ran = run("deploy", *(word.format(image=image) for word in words), ok=False)
+    assert ran.code == code, ran
+    assert said in ran.err
+    assert swarm.known == {}
+
+
+def test_no_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    ran = run("deploy", "web", "reg.test/app:1", ok=False)
+    assert ran.code == 3
+    assert "hint: start the engine" in ran.err
