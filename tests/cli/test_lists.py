@@ -419,3 +419,11 @@ def test_a_mistyped_option_is_not_repeated_with_its_value(run: Run) -> None:
     """It may have been a password."""
     wrong = run("push", "--pasword=WORD", "localhost:5000/app", ok=False)
     assert (wrong.code, "--pasword" in wrong.err, "WORD" in wrong.err) == (2, True, False)
+
+
+def test_what_is_there_is_not_called_sent(run: Run, layout: str, tmp_path: Path) -> None:
+    """Under a new name nothing says beforehand that small blobs are there; the target's silence does."""
+    run("copy", f"{layout}:attested", f"oci:{tmp_path}/out:1")
+    again = run("copy", f"{layout}:attested", f"oci:{tmp_path}/out:2", "--json").json["transfer"]
+    assert (again["bytes_sent"], again["blobs_sent"]) == (0, 0)
+    assert again["blobs_there"] > 0
