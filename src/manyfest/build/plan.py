@@ -33,6 +33,7 @@ from manyfest.content.document import Document
 from manyfest.errors import BuildError, InputError, InvalidProject
 from manyfest.indexes import edit
 from manyfest.platforms import Platform, normalise
+from manyfest.stores.places import Place
 from manyfest.stores.pool import Pool
 from manyfest.values import Value
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from manyfest.build.assemble import Result
-    from manyfest.build.bases import OpenSource
+    from manyfest.build.bases import Base, OpenSource
     from manyfest.build.dockerfile import Recipe
     from manyfest.build.project import Project
     from manyfest.build.toolchains import Job
@@ -101,6 +102,8 @@ class Options(Value):
             raise InputError(
                 "annotations in Docker's format, which has none", hint="use --type oci, or labels"
             )
+        if jobs < 0:
+            raise InputError(f"{jobs} jobs: expected a number from 1, or 0 for one for each CPU")
         if not platforms:
             raise InputError("no platform to build for", hint="name some: --platform linux/amd64,linux/arm64")
         self._set(
@@ -291,7 +294,10 @@ class _Work:
         return self._recipes[path]
 
     def _assembled(self, platform: Platform, over: Mapping[str, str]) -> Result:
-        return self._assembler(platform, over).result()
+        try:
+            return self._assembler(platform, over).result()
+        except RecursionError:
+            raise BuildError(f"building for {platform}: folders or stages nested too deep") from None
 
     def _assembler(self, platform: Platform, over: Mapping[str, str]) -> Assembler:
         path = self.project.dockerfile_for(platform)
@@ -400,7 +406,7 @@ class _Work:
         }
         annotations = dict(self.options.annotations)
         if base is not None:
-            annotations.update({BASE_NAME: base.name, BASE_DIGEST: str(base.document.digest)})
+            annotations.update(_base_annotations(base))
         if annotations and not docker:
             manifest["annotations"] = annotations
         document = Document(manifest["mediaType"], _encoded(manifest))
@@ -432,6 +438,16 @@ class _Work:
             if text not in self._warned:
                 self._warned.add(text)
                 self._warn(text)
+
+
+def _base_annotations(base: Base) -> dict[str, str]:
+    """Its digest, and its name if others can reach it under that: a path of this machine is nobody's business."""
+    found = {BASE_DIGEST: str(base.document.digest)}
+    place = Place.parse(base.name)
+    if place.transport == "docker":
+        reference = place.reference
+        found[BASE_NAME] = str(reference if reference.digest else reference.with_tag(reference.target))
+    return dict(sorted(found.items(), reverse=True))
 
 
 def _shown(path: str) -> str:

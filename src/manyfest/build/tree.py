@@ -61,11 +61,12 @@ class Tree:
 
     def below(self, folder: str) -> Iterator[Entry]:
         """Everything under a folder, parents before children."""
-        for name in self.names(folder):
-            entry = self._entries[posixpath.join(folder, name)]
+        todo = self._children(folder)
+        while todo:
+            entry = self._entries[todo.pop()]
             yield entry
             if entry.kind == "dir":
-                yield from self.below(entry.path)
+                todo += self._children(entry.path)
 
     def resolve(self, path: str, *, last: bool = True) -> str:
         """The path with links in it followed; ``last``: also where the path itself is one.
@@ -142,6 +143,10 @@ class Tree:
             self.lay(layer)
         for entry in added.values():
             self.add(entry)
+
+    def _children(self, folder: str) -> list[str]:
+        """Paths in a folder, the last one first."""
+        return [posixpath.join(folder, name) for name in reversed(self.names(folder))]
 
     def _linked(self, entry: Entry) -> Entry:
         """A hard link is the file it names."""

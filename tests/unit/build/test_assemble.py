@@ -239,7 +239,7 @@ def test_a_base_by_platform(kitchen: Kitchen) -> None:
     for at, entry in enumerate(index.index.manifests):
         annotations = built.platforms[at][1].manifest.annotations
         assert annotations["org.opencontainers.image.base.digest"] == str(entry.digest)
-        assert annotations["org.opencontainers.image.base.name"] == "base"
+        assert annotations["org.opencontainers.image.base.name"] == "docker.io/library/base:latest"
     assert [config_of(built, i).get("variant") for i in range(3)] == ["v3", "v7", None]
 
 
@@ -259,6 +259,15 @@ def test_a_single_image_of_another_platform(kitchen: Kitchen) -> None:
     with pytest.raises(BuildError, match="base: a single image, not for linux/amd64") as caught:
         kitchen.build("FROM base\n")
     assert "it has linux/arm64" in caught.value.hint
+
+
+def test_a_base_on_this_machine_is_pinned_without_its_path(kitchen: Kitchen) -> None:
+    """Others could not follow it."""
+    image = make_image(kitchen.base("oci:/here/base"), "linux/amd64", tag="1")
+    built = kitchen.build("FROM oci:/here/base\n")
+    assert built.platforms[0][1].manifest.annotations == {
+        "org.opencontainers.image.base.digest": str(image.digest)
+    }
 
 
 def test_files_of_a_base(kitchen: Kitchen, tmp_path: Path) -> None:

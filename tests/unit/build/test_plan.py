@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from manyfest.build.cache import Cache
 from manyfest.build.plan import Options, Planned, plan, source_date_epoch
 from manyfest.build.project import load
 from manyfest.content import mediatypes
-from manyfest.errors import InputError, NotFound, Refused
+from manyfest.emulate.images import write_image
+from manyfest.errors import BuildError, InputError, NotFound, Refused
 from manyfest.platforms import Platform
 from manyfest.stores.base import Store
 from manyfest.stores.copy import Event
@@ -183,6 +185,7 @@ def test_dry_run(app: Kitchen) -> None:
     ("options", "message"),
     [
         ({"platforms": ()}, "no platform to build for"),
+        ({"jobs": -1}, "-1 jobs: expected a number from 1"),
         ({"compression": "br"}, "compression 'br'"),
         ({"compression": "zstd", "type": "docker"}, "zstd layers in a Docker image"),
     ],
@@ -191,6 +194,19 @@ def test_options_are_checked(options: dict[str, object], message: str) -> None:
     """Before anything is done."""
     with pytest.raises(InputError, match=message):
         Options(**{"platforms": (HOST,), **options})  # type: ignore[arg-type]
+
+
+def test_folders_without_end(app: Kitchen) -> None:
+    """A base whose layer nests deeper than anybody needs ends in an error of ours."""
+    base = app.base("base")
+    base.tag(write_image(base, HOST, [_nested(2000)]), "1")
+    with pytest.raises(BuildError, match="nested too deep"):
+        app.build("FROM base\nCOPY --from=base / /y\n")
+
+
+def _nested(depth: int) -> bytes:
+    info = tarfile.TarInfo("x/" * depth + "x")
+    return info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
 
 
 def test_one_platform_twice(app: Kitchen) -> None:
