@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from manyfest.build import project
 from manyfest.build.project import load
+from manyfest.build.toolchains import TOOLCHAINS
 from manyfest.errors import InputError, InvalidProject
+from manyfest.indexes import spec
 from manyfest.platforms import Platform
 
 
@@ -20,26 +24,26 @@ def write(folder: Path, **files: str) -> str:
 
 def test_one_dockerfile(tmp_path: Path) -> None:
     """For every platform."""
-    project = load(write(tmp_path, Dockerfile="FROM scratch\n"))
-    assert project.dockerfile_for(Platform.parse("linux/s390x")) == str(tmp_path / "Dockerfile")
-    assert (project.platforms, project.compile, project.spec) == ((), None, None)
+    found = load(write(tmp_path, Dockerfile="FROM scratch\n"))
+    assert found.dockerfile_for(Platform.parse("linux/s390x")) == str(tmp_path / "Dockerfile")
+    assert (found.platforms, found.compile, found.spec) == ((), None, None)
 
 
 def test_one_for_each_architecture(tmp_path: Path) -> None:
     """Under any spelling; other endings are none of them."""
     names = ("armhf", "x86_64", "aarch64", "ppc64el", "s390x", "dev", "build")
-    project = load(write(tmp_path, **{f"Dockerfile__{name}": "FROM scratch\n" for name in names}))
-    assert {str(p) for p in project.platforms} == {
+    found = load(write(tmp_path, **{f"Dockerfile__{name}": "FROM scratch\n" for name in names}))
+    assert {str(p) for p in found.platforms} == {
         "linux/arm/v7",
         "linux/amd64",
         "linux/arm64",
         "linux/ppc64le",
         "linux/s390x",
     }
-    assert project.dockerfile_for(Platform.parse("linux/arm")).endswith("Dockerfile.armhf")
-    assert project.dockerfile_for(Platform.parse("linux/amd64/v3")).endswith("Dockerfile.x86_64")
+    assert found.dockerfile_for(Platform.parse("linux/arm")).endswith("Dockerfile.armhf")
+    assert found.dockerfile_for(Platform.parse("linux/amd64/v3")).endswith("Dockerfile.x86_64")
     with pytest.raises(InvalidProject, match="no Dockerfile for linux/riscv64") as caught:
-        project.dockerfile_for(Platform.parse("linux/riscv64"))
+        found.dockerfile_for(Platform.parse("linux/riscv64"))
     assert "Dockerfile.armhf" in caught.value.hint
 
 
@@ -64,18 +68,18 @@ expect: [linux/amd64]
 """
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker/File").write_text("FROM scratch\n")
-    project = load(write(tmp_path, manyfest__yaml=text))
-    assert [str(p) for p in project.platforms] == ["linux/amd64", "linux/arm/v7"]
-    assert project.compile is not None
-    assert (project.compile.toolchain, project.compile.outputs, project.compile.environment) == (
+    found = load(write(tmp_path, manyfest__yaml=text))
+    assert [str(p) for p in found.platforms] == ["linux/amd64", "linux/arm/v7"]
+    assert found.compile is not None
+    assert (found.compile.toolchain, found.compile.outputs, found.compile.environment) == (
         "zig",
         ("out/app",),
         (("A", "1"),),
     )
-    assert (project.args, project.target) == ((("V", "1.10"), ("N", "2")), "last")
-    assert project.dockerfile == str(tmp_path / "docker/File")
-    assert project.spec is not None
-    assert project.spec.tags == ("latest",)
+    assert (found.args, found.target) == ((("V", "1.10"), ("N", "2")), "last")
+    assert found.dockerfile == str(tmp_path / "docker/File")
+    assert found.spec is not None
+    assert found.spec.tags == ("latest",)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,17 @@ def test_no_project(tmp_path: Path) -> None:
 def test_go_needs_no_command(tmp_path: Path) -> None:
     """One output is enough to know it."""
     text = "image: a\ncompile: {toolchain: go, outputs: [out/app]}\n"
-    project = load(write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=text))
-    assert project.compile is not None
-    assert project.compile.run == "go build -trimpath -ldflags=-s -o out/app ."
+    found = load(write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=text))
+    assert found.compile is not None
+    assert found.compile.run == "go build -trimpath -ldflags=-s -o out/app ."
+
+
+def test_the_schema_has_every_key() -> None:
+    """docs/reference/manyfest.schema.json, for editors."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "manyfest.schema.json"
+    schema = json.loads(page.read_text(encoding="utf-8"))
+    keys = schema["properties"]
+    assert set(keys) == set(spec._SPEC_KEYS)
+    assert set(keys["compile"]["properties"]) == set(project._COMPILE_KEYS)
+    assert set(keys["build"]["properties"]) == set(project._BUILD_KEYS)
+    assert tuple(keys["compile"]["properties"]["toolchain"]["enum"]) == TOOLCHAINS
