@@ -118,6 +118,18 @@ def test_mistakes(run: Run, project: Path, dockerfile: str, argv: list[str], cod
     assert not (project / "o").exists()
 
 
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_verified_before_it_is_pushed(run: Run, project: Path, tmp_path: Path, how: str) -> None:
+    """A text that is to be started: refused, and nothing stands there."""
+    (project / "Dockerfile").write_text('FROM scratch\nCOPY hello /hello\nENTRYPOINT ["/hello"]\n')
+    (project / "manyfest.yaml").write_text(f"image: acme/app\nverify: {str(how == 'file').lower()}\n")
+    words = ["-t", f"oci:{tmp_path}/out:1", "--platform", BOTH]
+    refused = run("build", *words, *(["--verify"] if how == "option" else []), ok=False)
+    assert refused.code == 1
+    assert "was not pushed: verify found" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_git(run: Run, project: Path, tmp_path: Path) -> None:
     """Commit, version and origin, without the password in its address."""
     for words in (

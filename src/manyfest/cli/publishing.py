@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from manyfest.indexes.spec import Spec
     from manyfest.stores.base import Source
 
-__all__ = ["publish_and_tell", "tell_warnings"]
+__all__ = ["gate_of", "publish_and_tell", "tell_warnings"]
 
 
 def publish_and_tell(
@@ -29,7 +29,13 @@ def publish_and_tell(
     target, name = places.list_store(spec.image)
     with Transfer(console) as transfer:
         published = publish(
-            spec, target, name, places.source, options, on_event=transfer.on_event, gate=_gate(spec, console)
+            spec,
+            target,
+            name,
+            places.source,
+            options,
+            on_event=transfer.on_event,
+            gate=gate_of(spec, console),
         )
     tell_warnings(published, console)
     if console.json:
@@ -49,7 +55,7 @@ def publish_and_tell(
     return 0
 
 
-def _gate(spec: Spec, console: Console) -> Callable[[Source, Document], None] | None:
+def gate_of(spec: Spec, console: Console) -> Callable[[Source, Document], None] | None:
     """What ``verify`` says of an image before its tag is written; ``None`` when nobody asked."""
     if not spec.verify:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from manyfest.cli.arguments import platforms, split
+from manyfest.cli.arguments import add_gate, platforms, split
 from manyfest.errors import InputError
 
 TYPE_CHECKING = False
@@ -77,6 +77,7 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
     )
+    add_gate(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be done for each platform")
     parser.add_argument("--no-cache", action="store_true", help="use nothing of earlier builds")
     parser.add_argument(
@@ -105,9 +106,21 @@ def run(args: argparse.Namespace, console: Console) -> int:
         built = build(
             project, options, host, places.source, cache, on_step=console.detail, on_warning=console.warn
         )
+        _verify(args, console, project, built, names[0])
         _push(args, console, project, built, names, places)
     cache.prune()
     return 0
+
+
+def _verify(args: argparse.Namespace, console: Console, project: Project, built: Built, name: str) -> None:
+    """``--verify``, or ``verify:`` of the project: look inside before anything is sent."""
+    from manyfest.cli.publishing import gate_of
+    from manyfest.indexes.spec import Spec
+
+    spec = project.spec if project.spec is not None else Spec(name)
+    gate = gate_of(spec.replace(image=name, verify=args.verify or spec.verify), console)
+    if gate is not None:
+        gate(built, built.index)
 
 
 def _push(
