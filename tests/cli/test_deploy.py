@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
 from tests.cli.test_json_shapes import keys_of_command
 
+from manyfest.deploy import balance
 from manyfest.deploy.converge import Clock
 from manyfest.engines import docker
 from manyfest.engines.docker import Endpoint
@@ -24,7 +26,7 @@ def node(name: str, machine: str) -> dict[str, Any]:
             "Platform": {"Architecture": machine, "OS": "linux"},
             "Engine": {"EngineVersion": "20.10.24"},
         },
-        "Status": {"State": "ready"},
+        "Status": {"State": "ready", "Addr": f"10.0.0.{1 if name == 'big' else 2}"},
         "Spec": {"Availability": "active", "Role": "worker"},
     }
 
@@ -74,15 +76,17 @@ class Swarm:
             raise KeyboardInterrupt
         found = []
         for each in self.known.values():
+            ports = {"Ports": (each["Spec"].get("EndpointSpec") or {}).get("Ports")}
             for at in self.nodes_:
                 bad = at["Description"]["Hostname"] == self.broken[0]
+                good = {"State": "running", "PortStatus": ports}
                 found.append(
                     {
                         "ID": f"t-{at['ID']}",
                         "NodeID": at["ID"],
                         "ServiceID": each["ID"],
                         "Spec": each["Spec"]["TaskTemplate"],
-                        "Status": {"State": "rejected", "Err": self.broken[1]} if bad else {"State": "running"},
+                        "Status": {"State": "rejected", "Err": self.broken[1]} if bad else good,
                         "DesiredState": "running",
                     }
                 )  # fmt: skip
@@ -206,6 +210,48 @@ def test_bad_input(run: Run, swarm: Swarm, image: str, words: tuple[str, ...], c
     assert ran.code == code, ran
     assert said in ran.err
     assert swarm.known == {}
+
+
+def test_balance(run: Run, swarm: Swarm, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printed, written, and in a document; without nginx it says what was left out."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(balance, "_nginx", lambda: None)
+    run("deploy", "web", image, "-p", "8082:8080", "--publish-mode", "host")
+    printed = run("balance", "web", "--listen", "80")
+    assert "    server 10.0.0.1:8082 max_fails=1 fail_timeout=5s;  # big (x86_64)\n" in printed.out
+    assert "nginx is not installed here" in printed.err
+    path = tmp_path / "web.conf"
+    assert run("balance", "web", "--listen", "80", "--output", str(path)).out == ""
+    assert path.read_text() == printed.out
+    shown = run("balance", "web", "--json").json
+    assert set(shown) == keys_of_command("balance")
+    assert [each["node"] for each in shown["upstreams"]] == ["big", "ibm"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("web", "--listen", "x"), 2, "to listen at"),
+        (("web", "--interval", "0"), 2, "expected seconds"),
+        (("web", "--port", "9"), 2, "does not publish port 9 in host mode"),
+        (("web", "--output", "/nonexistent/web.conf"), 2, "No such file"),
+        (("nosuch",), 3, "service nosuch not found"),
+    ],
+)
+def test_balance_of_bad_input(
+    run: Run,
+    swarm: Swarm,
+    image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(balance, "_nginx", lambda: None)
+    run("deploy", "web", image, "-p", "8082:8080", "--publish-mode", "host")
+    ran = run("balance", *words, ok=False)
+    assert ran.code == code, ran
+    assert said in ran.err
 
 
 def test_no_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.parts import Done, Host
+from tests.real.parts import Done, Host, free_port, listening, need
 from tests.real.swarm import MixedSwarm, SwarmNode, start
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -148,6 +149,50 @@ def test_a_broken_platform_is_named_and_taken_back(ship: Host, mixed: MixedSwarm
     assert exists(mixed, "web")
 
 
+def test_nginx_in_front_of_both(ship: Host, mixed: MixedSwarm) -> None:
+    """Every architecture answers; a drained node leaves and comes back, a killed container costs no request."""
+    need("nginx", package="nginx-light")
+    image, port = push(ship, mixed, "balanced", *BOTH), free_port()
+    ship.manyfest("deploy", "web", image, "-p", f"{PORT}:8080", "--publish-mode", "host")
+    written = ship.manyfest("balance", "web", "--output", str(ship.home / "web.conf"), "--json").json
+    assert written["checked"] is True
+    assert {each["machine"] for each in written["upstreams"]} == {"x86_64", "i686"}
+    assert f"server {mixed.old.address}:{PORT} " in (ship.home / "web.conf").read_text()
+    with running(
+        ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.2"
+    ) as heard:
+        until(lambda: listening(port), "nginx")
+        here = SwarmNode("balancer", "127.0.0.1", ship.home, "")
+        answers = [ask(here, port) for _ in range(50)]
+        assert {answers.count("amd64"), answers.count("386")} == {25}
+        mixed.old.docker("kill", *mixed.old.docker("ps", "-q").split())
+        assert all(ask(here, port) in ("amd64", "386") for _ in range(50))
+        mixed.x86.docker("node", "update", "--availability", "drain", "old")
+        until(lambda: {ask(here, port) for _ in range(4)} == {"amd64"}, "the drained node to leave")
+        mixed.x86.docker("node", "update", "--availability", "active", "old")
+        until(lambda: {ask(here, port) for _ in range(4)} == {"amd64", "386"}, "it to come back")
+    assert "web: +old; now old (i686) at" in heard.read_text()
+    assert not listening(port)
+
+
+@contextlib.contextmanager
+def running(ship: Host, *words: str) -> Iterator[Path]:
+    """Our command until the block ends, which it has to take well; what it said is in the file."""
+    heard = ship.home / "heard"
+    env = {**ship.env, "PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(ship.home)}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    with heard.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "manyfest", *words], env=env, stdout=out, stderr=out
+        )
+    try:
+        yield heard
+    finally:
+        process.terminate()
+        code = process.wait(20)
+    assert code == 0, heard.read_text()
+
+
 def test_ports_that_are_taken(ship: Host, mixed: MixedSwarm) -> None:
     """By a service: refused. By tasks of one's own: told after the time-out, and removed again."""
     image = push(ship, mixed, "ports", *BOTH)
@@ -156,9 +201,9 @@ def test_ports_that_are_taken(ship: Host, mixed: MixedSwarm) -> None:
     assert taken.code == 1
     assert f"port {PORT}/tcp is published by the service web" in taken.err
     words = ("deploy", "crowd", image, "-p", "8083:8080", "--publish-mode", "host", "--replicas", "3")
-    crowded = ship.manyfest(*words, "--timeout", "5", ok=False)
+    crowded = ship.manyfest(*words, "--timeout", "4", ok=False)
     assert crowded.code == 3
-    assert "crowd: 2 of 3 tasks run after 5 s" in crowded.err
+    assert "crowd: 2 of 3 tasks run after 4 s" in crowded.err
     assert "another service publishes this port" in crowded.err
     assert not exists(mixed, "crowd")
 

@@ -56,6 +56,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("nodes", "show a cluster's nodes by architecture"),
             ("deploy", "run an image as a service on every node of a mixed swarm"),
+            ("balance", "put nginx in front of the nodes of a service"),
         ),
     ),
     (

@@ -208,6 +208,7 @@ def wait(
     began = heard = clock.now()
     since: float | None = None
     shown: dict[str, tuple[str, str]] = {}
+    looked: dict[str, Failure] = {}
     seen = Seen((), (), 0)
     staying: tuple[str, ...] = ()
     while True:
@@ -229,14 +230,14 @@ def wait(
             since, staying = now, seen.tasks
         if since is not None and now - since >= SETTLE_S:
             return Outcome(True, seen, seconds=now - began)
-        final = [failure for failure in seen.failures if failure.is_final]
+        known = [_looked_into(engine, failure, looked) for failure in seen.failures]
+        final = [failure for failure in known if failure.is_final]
         if final or seen.paused:
-            failures = [_with_output(engine, each) for each in final or seen.failures]
+            failures = final or known
             return Outcome(False, seen, "a task failed" if failures else seen.paused, failures, now - began)
         if now - began > timeout_s:
             reason = f"{seen.running} of {seen.expected} tasks run after {timeout_s:g} s"
-            failures = [_with_output(engine, each) for each in seen.failures] or _waiting(seen)
-            return Outcome(False, seen, reason, failures, now - began)
+            return Outcome(False, seen, reason, known or _waiting(seen), now - began)
         clock.sleep(POLL_S)
 
 
@@ -365,6 +366,13 @@ def _waiting(seen: Seen) -> list[Failure]:
         for node, state, detail in seen.lines
         if state not in ("running", "left")
     ]
+
+
+def _looked_into(engine: Docker, failure: Failure, looked: dict[str, Failure]) -> Failure:
+    """Each failed task is asked once for what it printed."""
+    if failure.task not in looked:
+        looked[failure.task] = _with_output(engine, failure)
+    return looked[failure.task]
 
 
 def _with_output(engine: Docker, failure: Failure) -> Failure:

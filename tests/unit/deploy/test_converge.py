@@ -133,7 +133,7 @@ def test_running_and_gone_again_is_not_arrived(clock: Fast) -> None:
     ("error", "output", "meaning", "tries"),
     [
         ("starting container failed: exec format error", "", "another machine", 1),
-        ("task: non-zero exit (1)", "exec /app: exec format error", "another machine", 2),
+        ("task: non-zero exit (1)", "exec /app: exec format error", "another machine", 1),
         ("no matching manifest for linux/386 in the manifest list entries", "", "nothing for it", 1),
         ("unauthorized: authentication required", "", "--with-registry-auth", 1),
         ("No such image: reg.test/app:1", "", "cannot pull", 2),
