@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from tests.cli.conftest import Run
 
 from manyfest import __version__
+from manyfest.cli.console import Console
 from manyfest.cli.main import main, overview
 from manyfest.cli.parser import build
 from manyfest.cli.table import COMMANDS, GROUPS, module_of
@@ -141,6 +143,24 @@ def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (failed.code, failed.err) == (130, "manyfest: interrupted\n")
 
 
+@pytest.mark.slow
+def test_what_was_printed_before_an_interrupt_is_not_lost() -> None:
+    """The process ends without the interpreter's own flush."""
+    code = (
+        "import sys; from manyfest.cli import main; from manyfest.cli.commands import version\n"
+        "def run(args, console): console.print('first'); raise KeyboardInterrupt\n"
+        "version.run = run; sys.argv = ['manyfest', 'version']; main.entry()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "first\n", "manyfest: interrupted\n")
+
+
 def test_the_systems_errors_are_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is not our bug."""
     monkeypatch.setattr(
@@ -160,6 +180,66 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(writer)
     _, err = command.communicate(timeout=30)
     assert (command.returncode, err) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_hides_no_answer(tmp_path: Path) -> None:
+    """``manyfest lint DIR | head -0`` with errors found: 1, however much there was to print."""
+    (tmp_path / "Dockerfile").write_text(
+        "FROM debian:12\n" + "RUN curl -LO https://example.org/tool-amd64.tar.gz\n" * 300
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = process("lint", str(tmp_path), "--strict", stdout=writer, stderr=subprocess.DEVNULL)
+    os.close(writer)
+    command.communicate(timeout=30)
+    assert command.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("closed", "code"), [("", 2), (">&-", 2), ("2>&-", 2), ("2>/dev/full", 2)])
+def test_deaf_ears_change_no_exit_code(closed: str, code: int) -> None:
+    """Streams that were closed before we began, or take nothing."""
+    command = f'{sys.executable} -m manyfest inspect "a@@b" {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_result_is_lost_without_harm() -> None:
+    """Printed into a closed descriptor: done, since a result that nobody wants is no error."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m manyfest version >&-"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_text_that_the_stream_cannot_write() -> None:
+    """A file name that is no UTF-8, a terminal that is ASCII: spelled out, not a bug."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    Console(out=out).print("é …")
+    Console(out=out).print("oci:a\udcff")
+    out.flush()
+    assert raw.getvalue() == b"\\xe9 \\u2026\noci:a\\udcff\n"
+
+
+def test_a_pipe_of_our_own_is_not_the_readers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken pipe to anything but standard output means that the work was not done."""
+    monkeypatch.setattr("manyfest.cli.commands.version.run", broken(BrokenPipeError(32, "Broken pipe")))
+    failed = run("version", ok=False)
+    assert (failed.code, failed.err) == (3, "manyfest: error: Broken pipe\n")
 
 
 @pytest.mark.slow

@@ -56,8 +56,10 @@ def entry() -> NoReturn:
 def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which is 5 of the 40 ms of a short command.
 
-    All is done by now: commands close what they open, output is flushed. A thread that must still end is waited for,
-    unless we were interrupted: then it had its time, and only waits for a peer that says nothing.
+    What that skips, nobody needs: :func:`main` has flushed standard output (standard error is, line by line), and
+    temporary files go with the ``with`` block of whoever made them, not with a finalizer or at exit. A thread that must
+    still end is waited for, unless we were interrupted: then it had its time, and only waits for a peer that says
+    nothing.
     """
     threading = sys.modules.get("threading")
     if (
@@ -80,14 +82,13 @@ def main(argv: Sequence[str]) -> int:
     )
     try:
         code = _dispatch(argv, console)
-        console.out.flush()
+        console.flush()
     except Error as error:
         return _fail(console, error)
     except KeyboardInterrupt:
+        _flush(console)
         console.tell("manyfest: interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return _pipe_closed()
     except OSError as error:
         return _fail(console, _from_os(error))
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may escape as a traceback
@@ -290,7 +291,7 @@ def _tell_json(console: Console, error: Exception, kind: str, message: str, hint
     for name in ("status", "codes", "side"):
         if hasattr(error, name):
             shown[name] = getattr(error, name)
-    console.err.write(json.dumps({"error": shown}) + "\n")
+    console.tell(json.dumps({"error": shown}))
     if os.environ.get("MANYFEST_DEBUG"):
         _trace(console, error)
 
@@ -309,16 +310,8 @@ def _from_os(error: OSError) -> Error:
 
 
 def _flush(console: Console) -> None:
+    """What was printed before an error comes before its message; the error counts for more than a full disk."""
     try:
-        console.out.flush()
+        console.flush()
     except OSError:
-        _pipe_closed()
-
-
-def _pipe_closed() -> int:
-    """The reader went away (``| head``): end quietly, and keep Python from complaining at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return 0  # standard output is not a file: nothing will be flushed at exit either
-    return 0
+        console.drop()

@@ -317,7 +317,7 @@ class Tour:
             return
         for line in text.splitlines():
             self.console.print(f"{indent}{line}".rstrip())
-        self.console.out.flush()
+        self.console.flush()
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def _serve(args: argparse.Namespace, console: Console, root: str) -> int:
 
     def tell() -> None:
         console.result({"url": server.url, "host": server.host, "root": root}, server.url)
-        console.out.flush()
+        console.flush()
         console.say(f"serving {root} at {server.host}; Ctrl-C ends it")
 
     server.serve_forever(ready=tell)

@@ -35,4 +35,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
             return 0
         for tag in source.tags():
             console.print(tag)
+            if console.is_unheard:
+                break
     return 0
