@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What earlier builds made, by what it was made from: layers, hashes of files, listings of base layers.
 
-Lives in ``$MANYFEST_CACHE``, by default ``~/.cache/manyfest/build``. Everything in it may be deleted at any time; a
-damaged piece counts as missing. Several builds may use it at once: files appear whole, under their final name.
+Lives in ``$MANYFEST_CACHE/build``, by default ``~/.cache/manyfest/build``. Everything in it may be deleted at any
+time; a damaged piece counts as missing. Several builds may use it at once: files appear whole, under their final name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from manyfest.build.layer import Layer, key_of, write_layer
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.errors import BuildError, InvalidDigest, InvalidDocument
+from manyfest.stores._cache import cache_folder
 from manyfest.stores._files import Part, Slice, translated
 
 if TYPE_CHECKING:
@@ -40,11 +41,7 @@ _RACY_NS = 2 * 10**9
 
 def directory() -> str:
     """The folder of the cache; it need not exist."""
-    named = os.environ.get("MANYFEST_CACHE")
-    if named:
-        return named
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "manyfest", "build")
+    return cache_folder("build")
 
 
 class Cache:

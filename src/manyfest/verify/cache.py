@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was found out before: layers by their digest, so that a second look reads no layer.
 
-Files are packed JSON under ``$XDG_CACHE_HOME/manyfest/layers`` (default ``~/.cache``), written whole or not at all.
-A file that cannot be read is as good as none. The oldest go when all of them together are over the limit.
+Files are packed JSON in ``$MANYFEST_CACHE/layers`` (by default ``~/.cache/manyfest/layers``), written whole or not at
+all. A file that cannot be read is as good as none. The oldest go when all of them together are over the limit.
 Everything here may be deleted at any time.
 """
 
@@ -13,6 +13,7 @@ import os
 import zlib
 
 from manyfest.errors import InvalidPlatform
+from manyfest.stores._cache import cache_folder
 from manyfest.verify.layers import Layer
 
 TYPE_CHECKING = False
@@ -32,9 +33,8 @@ _KEPT_SHARE = 0.8
 
 
 def default_folder() -> str:
-    """``$XDG_CACHE_HOME/manyfest/layers``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "manyfest", "layers")
+    """``$MANYFEST_CACHE/layers``, by default ``~/.cache/manyfest/layers``."""
+    return cache_folder("layers")
 
 
 class Cache:

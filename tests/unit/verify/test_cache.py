@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.verify.conftest import elf, layer
 
+from manyfest.build.cache import directory
 from manyfest.verify.cache import Cache, default_folder
 
 DIGEST = "sha256:" + "a" * 64
@@ -93,9 +94,12 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's cache."""
+    """The user's cache, or where $MANYFEST_CACHE says; beside what builds remember."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
-    assert default_folder() == "/c/manyfest/layers"
+    assert (default_folder(), directory()) == ("/c/manyfest/layers", "/c/manyfest/build")
+    monkeypatch.setenv("MANYFEST_CACHE", "/m")
+    assert (default_folder(), directory()) == ("/m/layers", "/m/build")
+    monkeypatch.setenv("MANYFEST_CACHE", "")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/h")
     assert default_folder() == "/h/.cache/manyfest/layers"
