@@ -89,6 +89,8 @@ def test_credentials_are_decoded_once() -> None:
         ("127.0.0.1", True),
         ("127.255.1.1", True),
         ("127.0.0.256", False),
+        ("127.0.0.²", False),
+        ("127.0.0." + "1" * 5000, False),
         ("127.0.0", False),
         ("128.0.0.1", False),
         ("::1", True),

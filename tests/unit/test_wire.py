@@ -132,6 +132,25 @@ def test_follow_link_stays_on_the_host() -> None:
 
 
 @pytest.mark.parametrize(
+    "target", ["http://[bad/x?sig=hidden", "//reg.example:99999999/x", "http://h:x/", "//[::1"]
+)
+def test_a_next_page_that_is_no_address(target: str) -> None:
+    """What a registry writes there is its error, not ours."""
+    with pytest.raises(RegistryError, match="which is no address") as caught:
+        wire.follow_link("https://reg.example/v2/a/tags/list", target)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", True), ("5242880", True), ("", False), ("-1", False), ("²", False), ("9" * 13, False)],
+)
+def test_a_count_is_digits(text: str, expected: bool) -> None:
+    """Header fields are Latin-1: "²" is a digit to Python, and no number."""
+    assert wire.is_count(text) is expected
+
+
+@pytest.mark.parametrize(
     ("target", "expected"),
     [
         ("/v2/a/blobs/uploads/1?state=x", "https://reg.example/v2/a/blobs/uploads/1?state=x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
@@ -158,6 +159,26 @@ def test_a_missing_digest_header_is_tolerated() -> None:
 
 def test_peek_falls_back_to_get_without_a_digest() -> None:
     registry = InProcess(head_digest=False)
+    store = registry.store()
+    store.tag(DOC, "1.0")
+    registry.requests.clear()
+    assert store.peek("1.0") == DOC.descriptor
+    assert registry.methods == ["HEAD", "GET"]
+
+
+def test_peek_falls_back_to_get_without_a_usable_size() -> None:
+    """Header fields are Latin-1, where "²" counts as a digit."""
+
+    def hook(request: Request) -> Response | None:
+        said = {
+            "Content-Length": "²",
+            "Docker-Content-Digest": str(DOC.digest),
+            "Content-Type": DOC.media_type,
+        }
+        head = Response(200, Headers(said.items()), BytesIO(), request.url)
+        return head if request.method == "HEAD" else None
+
+    registry = InProcess(hook=hook)
     store = registry.store()
     store.tag(DOC, "1.0")
     registry.requests.clear()

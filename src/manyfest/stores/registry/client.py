@@ -39,7 +39,7 @@ from manyfest.errors import (
 from manyfest.stores.base import CanDelete, CanMount, CanWarm, HasReferrers, HasTags, Store, Verified
 from manyfest.stores.registry.endpoint import DELETE, PUSH, Endpoint
 from manyfest.stores.registry.transport import Cut
-from manyfest.stores.registry.wire import content_digest, printable
+from manyfest.stores.registry.wire import content_digest, is_count, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Registry(Store, CanMount, CanWarm, HasReferrers, HasTags, CanDelete):
         digest = content_digest(response.headers)
         media_type = _media_type(response)
         size = response.headers.get("Content-Length") or ""
-        usable = digest is not None and media_type in DOCUMENTS and size.isdigit() and len(size) < 12
+        usable = digest is not None and media_type in DOCUMENTS and is_count(size)
         if response.status != 200 or not usable or digest is None:
             return self.resolve(name).descriptor
         if ":" in name and digest.algorithm == name.partition(":")[0] and str(digest) != name:

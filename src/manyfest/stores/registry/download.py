@@ -135,7 +135,7 @@ class Download:
             self._wrong_size(f"the registry has no byte {self._at}")
         if response.status == 200:
             announced = response.headers.get("Content-Length") or ""
-            if announced.isdigit() and int(announced[:20]) != size:
+            if announced.isascii() and announced.isdigit() and int(announced[:20]) != size:
                 self._wrong_size(f"the registry announces {announced[:20]}{_looks(response)}")
             return self._at
         value = response.headers.get("Content-Range") or ""

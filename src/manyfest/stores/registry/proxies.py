@@ -141,7 +141,12 @@ def is_loopback(host: str) -> bool:
     if ":" in host:
         return host in ("::1", "0:0:0:0:0:0:0:1") or host.startswith("::ffff:127.")
     parts = host.split(".")
-    return len(parts) == 4 and parts[0] == "127" and all(part.isdigit() and int(part) < 256 for part in parts)
+    return (
+        len(parts) == 4
+        and parts[0] == "127"
+        and host.isascii()
+        and all(part.isdigit() and int(part[:4]) < 256 for part in parts)
+    )
 
 
 def split_authority(authority: str, default_port: int) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from manyfest.errors import DigestMismatch, Error, RegistryError, SizeMismatch, Unreachable
 from manyfest.stores.registry.endpoint import PUSH
-from manyfest.stores.registry.wire import content_digest, parse_range
+from manyfest.stores.registry.wire import content_digest, is_count, parse_range
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Upload:
         response = begin(self._endpoint, self._descriptor)
         self._location = self._endpoint.location(response)
         least = response.headers.get("OCI-Chunk-Min-Length") or ""
-        self._least = int(least) if least.isdigit() and len(least) < 12 else 0
+        self._least = int(least) if is_count(least) else 0
         self._at = 0
 
     def _send(self) -> RegistryError | None:

@@ -35,6 +35,7 @@ __all__ = [
     "challenges",
     "content_digest",
     "follow_link",
+    "is_count",
     "next_link",
     "origin",
     "parse_range",
@@ -215,8 +216,15 @@ def follow_link(base: str, target: str, host: str = "") -> str:
     """
     from urllib.parse import urljoin
 
-    url, at = urljoin(base, target), _place(base, host)
-    if origin(url) != origin(base):
+    at = _place(base, host)
+    try:
+        url = urljoin(base, target)
+        elsewhere = origin(url) != origin(base)
+    except ValueError as error:
+        raise RegistryError(
+            f"{at}: the next page is said to be at {_quoted(target)}, which is no address"
+        ) from error
+    if elsewhere:
         raise RegistryError(
             f"{at}: the next page is said to be at {shown_url(url)}, which is another host",
             hint="the registry, or a proxy before it, is set up with a wrong external address",
@@ -284,6 +292,11 @@ def shown_url(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     shown = f"{parts.scheme}://{host}{port}{parts.path}" if parts.scheme else parts.path
     return printable(shown)
+
+
+def is_count(text: str) -> bool:
+    """Is it a number of bytes in digits, and of a size that content can have (below a terabyte)?"""
+    return text.isascii() and text.isdigit() and len(text) < 13
 
 
 def parse_range(value: str | None) -> int | None:
