@@ -10,6 +10,7 @@ import os
 import tarfile
 import tempfile
 import threading
+import time
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -356,6 +357,30 @@ def test_long_names_in_every_format(tmp_path: Path, form: int) -> None:
     for name in names:
         assert table.read(name, 1000) == name.encode()
     table.close()
+
+
+def test_a_header_full_of_records_takes_linear_time(tmp_path: Path) -> None:
+    """Four times as many, four times as long (sixteen if each record copied the rest)."""
+
+    def seconds(records: int) -> float:
+        member_of_pax = member("x", b"5 a=\n" * records, kind=tarfile.XHDTYPE)
+        path = tar(tmp_path / "x.tar", member_of_pax, member("file"), layout=False, form=tarfile.GNU_FORMAT)
+        began = time.process_time()
+        TarTable(path, "x").close()
+        return time.process_time() - began
+
+    short = min(seconds(50_000) for _ in range(3))
+    assert seconds(200_000) < 9 * short
+
+
+@pytest.mark.parametrize(
+    "record", [b"x a=b\n", b"99 a=b\n", b"1 a=b\n", b"2 \n", b" a=b\n", b"000000006 a=\n", b"6"]
+)
+def test_records_of_a_wrong_length(tmp_path: Path, record: bytes) -> None:
+    """An extended header that does not add up is a damaged archive."""
+    path = tar(tmp_path / "x.tar", member("x", record, kind=tarfile.XHDTYPE), member("file"), layout=False)
+    with pytest.raises(InvalidDocument, match="bad extended header"):
+        TarTable(path, "x")
 
 
 def test_sparse_files_are_left_out(tmp_path: Path) -> None:

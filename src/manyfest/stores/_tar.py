@@ -281,13 +281,18 @@ def _is_sum_right(header: bytes) -> bool:
 def _pax(data: bytes, place: str) -> dict[str, str]:
     """``length key=value`` lines."""
     records: dict[str, str] = {}
-    while data.strip(b"\0"):
-        length, _, _ = data.partition(b" ")
-        if not length.isdigit() or len(length) > 8 or not len(length) + 2 <= int(length) <= len(data):
+    data = data.rstrip(b"\0")
+    at = 0
+    while at < len(data):
+        # By position, and with a bounded search: a header full of tiny records must not be copied for each of them.
+        blank = data.find(b" ", at, at + 9)
+        digits = data[at:blank] if blank > 0 else b""
+        end = at + int(digits) if digits.isdigit() else -1
+        if not blank + 2 <= end <= len(data):
             raise InvalidDocument(f"{place}: a damaged tar archive: bad extended header")
-        key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
+        key, _, value = data[blank + 1 : end - 1].partition(b"=")
         records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
-        data = data[int(length) :]
+        at = end
     return records
 
 
