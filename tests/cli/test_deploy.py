@@ -235,7 +235,7 @@ def test_balance(run: Run, swarm: Swarm, image: str, tmp_path: Path, monkeypatch
         (("web", "--interval", "0"), 2, "expected seconds"),
         (("web", "--port", "9"), 2, "does not publish port 9 in host mode"),
         (("web", "--output", "/nonexistent/web.conf"), 2, "No such file"),
-        (("nosuch",), 3, "service nosuch not found"),
+        (("nosuch",), 3, "there is no service nosuch"),
     ],
 )
 def test_balance_of_bad_input(

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 from tests.real.debian import cache_folder
-from tests.real.parts import free_port, need, wait_for
+from tests.real.parts import PASSWORD, USER, free_port, need, wait_for
 
 from manyfest.content import mediatypes
 from manyfest.content.document import Document
@@ -55,11 +55,12 @@ func main() {
 	}
 }
 """
+_LISTEN = "TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr"
 _X86 = """
 hostname {name}
 mount -t tmpfs tmpfs /run
 ip link set lo up
-socat TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr TCP:{registry} &
+{forwards}
 exec dockerd {options} --data-root {folder}/data -H unix://{folder}/socket/docker.sock
 """
 _OLD = """
@@ -79,7 +80,7 @@ echo '127.0.0.1 localhost' >etc/hosts
 pivot_root . old
 exec setarch i386 /bin/sh -ec '
 umount -l /old
-socat TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr TCP:{registry} &
+{forwards}
 exec dockerd {options} -H unix:///socket/docker.sock'
 """
 
@@ -128,10 +129,11 @@ class SwarmNode:
 
 @dataclass
 class MixedSwarm:
-    """``x86`` manages, ``old`` works; ``registry`` is its name on every node and here."""
+    """``x86`` manages, ``old`` works; ``registry`` is a registry's name everywhere, ``private`` one that asks who."""
 
     folder: Path
     registry: str
+    private: str
     x86: SwarmNode
     old: SwarmNode
     programs: dict[str, bytes] = field(default_factory=dict)
@@ -173,6 +175,7 @@ def start(folder: Path) -> Iterator[MixedSwarm]:
     need("dockerd", package="docker.io")
     need("docker-registry", "socat", "mmdebstrap")
     need("ip", package="iproute2")
+    need("htpasswd", package="apache2-utils")
     need("nsenter", "unshare", "setarch", package="util-linux")
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor() as pool:
@@ -181,20 +184,30 @@ def start(folder: Path) -> Iterator[MixedSwarm]:
 
 
 def _start(folder: Path, programs: dict[str, bytes], tree: Path, stack: contextlib.ExitStack) -> MixedSwarm:
-    network, bridge, port = _free_network(), f"mfb{os.getpid()}", free_port()
-    registry = f"{network}.254:{port}"
+    network, bridge = _free_network(), f"mfb{os.getpid()}"
+    gateway, port, private = f"{network}.254", free_port(), free_port()
     _ip("link", "add", bridge, "type", "bridge")
     stack.callback(_ip, "link", "del", bridge)
-    _ip("addr", "add", f"{network}.254/24", "dev", bridge)
+    _ip("addr", "add", f"{gateway}/24", "dev", bridge)
     _ip("link", "set", bridge, "up")
-    _registry(folder, registry, port, stack)
+    users = folder / "users"
+    users.write_bytes(
+        subprocess.run(["htpasswd", "-Bbn", USER, PASSWORD], check=True, capture_output=True).stdout
+    )
+    _registry(folder / "registry", f"{gateway}:{port}", "", stack)
+    _registry(
+        folder / "private",
+        f"{gateway}:{private}",
+        f"auth: {{htpasswd: {{realm: x, path: {users}}}}}\n",
+        stack,
+    )
     nodes = []
     for at, name in enumerate(PLATFORMS, 1):
         node = SwarmNode(name, f"{network}.{at}", folder / name, f"mf{os.getpid()}{name}")
         for part in ("data", "socket", "upper", "work", "root"):
             (node.folder / part).mkdir(parents=True)
         _space(node, bridge, stack)
-        _launch(node, registry, port, tree, stack)
+        _launch(node, gateway, (port, private), tree, stack)
         nodes.append(node)
     for node in nodes:
         assert node.process is not None
@@ -203,19 +216,20 @@ def _start(folder: Path, programs: dict[str, bytes], tree: Path, stack: contextl
     x86.docker("swarm", "init", "--advertise-addr", x86.address)
     token = x86.docker("swarm", "join-token", "-q", "worker")
     old.docker("swarm", "join", "--token", token, f"{x86.address}:2377")
-    return MixedSwarm(folder, f"localhost:{port}", x86, old, programs)
+    return MixedSwarm(folder, f"localhost:{port}", f"localhost:{private}", x86, old, programs)
 
 
-def _registry(folder: Path, address: str, port: int, stack: contextlib.ExitStack) -> None:
+def _registry(folder: Path, address: str, more: str, stack: contextlib.ExitStack) -> None:
     """Debian's registry on the bridge, and its name on this machine."""
-    config = folder / "registry.yml"
+    folder.mkdir()
+    config = folder / "config.yml"
     config.write_text(
         f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}, delete: {{enabled: true}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n{more}"
     )
-    log = (folder / "registry.log").open("wb")
+    log = (folder / "log").open("wb")
     stack.callback(log.close)
-    forward = ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", f"TCP:{address}"]
+    forward = ["socat", _LISTEN.format(address.rpartition(":")[2]), f"TCP:{address}"]
     for command in (["docker-registry", "serve", str(config)], forward):
         process = subprocess.Popen(command, stdout=log, stderr=log)
         stack.callback(process.wait)
@@ -234,14 +248,15 @@ def _space(node: SwarmNode, bridge: str, stack: contextlib.ExitStack) -> None:
     _ip("-n", node.space, "route", "add", "default", "via", f"{node.address.rpartition('.')[0]}.254")
 
 
-def _launch(node: SwarmNode, registry: str, port: int, tree: Path, stack: contextlib.ExitStack) -> None:
+def _launch(
+    node: SwarmNode, gateway: str, ports: Sequence[int], tree: Path, stack: contextlib.ExitStack
+) -> None:
     group = f"/{node.space}"
     script = (_OLD if node.name == "old" else _X86).format(
         name=node.name,
         folder=node.folder,
         tree=tree,
-        port=port,
-        registry=registry,
+        forwards="\n".join(f"socat {_LISTEN.format(port)} TCP:{gateway}:{port} &" for port in ports),
         options=f"--exec-root /run/docker --pidfile /run/docker.pid --cgroup-parent {group}",
     )
     spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]

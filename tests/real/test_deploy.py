@@ -9,19 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.parts import Done, Host, free_port, listening, need
+from tests.real.parts import PASSWORD, USER, Done, Host, free_port, listening, need
 from tests.real.swarm import MixedSwarm, SwarmNode, start
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 BOTH = ("linux/amd64", "linux/386")
 PORT = 8082
+CLIENTS = 4
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +178,14 @@ def test_nginx_in_front_of_both(ship: Host, mixed: MixedSwarm) -> None:
     assert not listening(port)
 
 
+def try_to_ask(port: int) -> str:
+    """What the balancer answers, or how it failed."""
+    try:
+        return ask(SwarmNode("balancer", "127.0.0.1", Path(), ""), port)
+    except (OSError, HTTPException) as error:
+        return repr(error)
+
+
 @contextlib.contextmanager
 def running(ship: Host, *words: str) -> Iterator[Path]:
     """Our command until the block ends, which it has to take well; what it said is in the file."""
@@ -228,6 +239,22 @@ def test_an_interrupt_leaves_the_service(ship: Host, mixed: MixedSwarm) -> None:
     assert exists(mixed, "web")
 
 
+def test_nodes_get_credentials_for_a_private_registry(ship: Host, mixed: MixedSwarm) -> None:
+    """When the registry refuses those who have none; without a login nothing is deployed."""
+    target = f"{mixed.private}/private:1"
+    login = ("login", mixed.private, "--username", USER, "--password-stdin")
+    ship.manyfest(*login, stdin=PASSWORD)
+    ship.manyfest("copy", mixed.layout("private", BOTH), target)
+    ship.manyfest("logout", mixed.private)
+    refused = ship.manyfest("deploy", "web", target, ok=False)
+    assert (refused.code, exists(mixed, "web")) == (3, False)
+    ship.manyfest(*login, stdin=PASSWORD)
+    done = ship.manyfest("deploy", "web", target, "-p", f"{PORT}:8080", "--publish-mode", "host")
+    assert f"the nodes get our credentials for {mixed.private}" in done.err
+    assert PASSWORD not in done.out + done.err
+    assert [ask(node) for node in mixed.nodes] == ["amd64", "386"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -252,10 +279,23 @@ def test_a_worker_is_no_manager(ship: Host, mixed: MixedSwarm) -> None:
 
 
 def test_a_node_that_dies_is_not_waited_for(ship: Host, mixed: MixedSwarm) -> None:
-    """In the middle of an update, after which the swarm has one node: the last test of this file."""
-    image = push(ship, mixed, "dying", *BOTH)
-    ship.manyfest("deploy", "web", image)
-    mixed.old.kill()
+    """Nor do clients notice, but for requests that it was answering; then an update goes on without it.
+
+    The last test of this file: after it the swarm has one node.
+    """
+    need("nginx", package="nginx-light")
+    image, port = push(ship, mixed, "dying", *BOTH), free_port()
+    ship.manyfest("deploy", "web", image, "-p", f"{PORT}:8080", "--publish-mode", "host")
+    with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run"):
+        until(lambda: listening(port), "nginx")
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = [pool.submit(try_to_ask, port) for _ in range(2000)]
+            until(lambda: sum(each.done() for each in answers) > 500, "load")
+            mixed.old.kill()
+        counts = Counter(each.result() for each in answers)
+    assert counts["386"] > 0
+    assert counts["amd64"] > 500
+    assert sum(counts.values()) - counts["386"] - counts["amd64"] <= CLIENTS, counts
     done = ship.manyfest("deploy", "web", image, "--env", "WORD=late", "--timeout", "60", "--json")
     assert (done.json["ok"], done.json["running"], done.json["expected"]) == (True, 1, 1)
     assert "old: left: the node is down" in done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manyfest.errors import EngineError, InputError
+from manyfest.errors import EngineError, InputError, NotFound
 
 if TYPE_CHECKING:
     import argparse
@@ -96,7 +96,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _look(engine: Docker, args: argparse.Namespace) -> list[Upstream]:
     from manyfest.deploy.balance import upstreams
 
-    service = engine.service(args.name)
+    try:
+        service = engine.service(args.name)
+    except NotFound as error:
+        raise NotFound(
+            f"there is no service {args.name}", hint="docker service ls shows what there is"
+        ) from error
     return upstreams(service, engine.nodes(), engine.tasks(service["ID"]), args.port)
 
 

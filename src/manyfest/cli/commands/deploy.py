@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manyfest.cli.render import table
-from manyfest.errors import DeployError, InputError, NotFound
+from manyfest.errors import DeployError, EngineError, InputError, NotFound
 
 if TYPE_CHECKING:
     import argparse
@@ -249,7 +249,11 @@ class _Deployment:
         self.console.say(f"{name}: going back")
         old = None if before is None else before["Spec"]
         target = None if old is None else _target(service, old, [node.id for node in placement.runs_on])
-        undone = undo(self.engine, service, old, target, timeout_s=min(self.args.timeout, ROLLBACK_S))
+        try:
+            undone = undo(self.engine, service, old, target, timeout_s=min(self.args.timeout, ROLLBACK_S))
+        except (EngineError, NotFound) as error:
+            # The reason for going back must not get lost over this one.
+            return False, f"going back did not work either: {error}"
         if old is None or undone is None:
             return True, f"the service {name} was removed again"
         image = old["TaskTemplate"]["ContainerSpec"]["Image"]
