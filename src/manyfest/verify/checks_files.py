@@ -9,7 +9,7 @@ purpose.
 from __future__ import annotations
 
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
-from manyfest.verify.foreign import Fit, is_program_folder, purpose
+from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose
 from manyfest.verify.jars import architectures_of
 
 TYPE_CHECKING = False
@@ -34,7 +34,6 @@ _PAGES = {
 _FEW = 3
 _FOREIGN_HINT = "compile or download it for the image's platform, or allow it if it is meant to be there"
 _PROGRAMS = ("static", "static-pie", "dynamic")
-_LEVEL_WORDS = ("hwcaps", "haswell", "x86-64-v", "x86_64_v", "avx", "sse4", "neon", "vfp", "v7l", "simd")
 
 
 def check_files(
@@ -137,7 +136,7 @@ class _Checker:
         self.foreign.setdefault((is_for, reason), []).append(path)
 
     def _level(self, path: str, node: Node, facts: Facts, fit: str, *, is_program: bool) -> None:
-        if any(word in path for word in _LEVEL_WORDS) and not is_program:
+        if chooses_its_code(path) and not is_program:
             return
         check = "MF204" if fit == Fit.ARM_LEVEL else "MF205"
         is_for = ", ".join(map(str, facts.platforms))

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from manyfest.verify.facts import Facts
 
-__all__ = ["PROGRAM_FOLDERS", "Fit", "is_program_folder", "purpose"]
+__all__ = ["PROGRAM_FOLDERS", "Fit", "chooses_its_code", "is_program_folder", "purpose"]
 
 PROGRAM_FOLDERS = frozenset(
     (
@@ -86,6 +86,20 @@ _TESTS = frozenset(
     ]
 )
 _EMULATORS = ("qemu-", "qemu_", "box64", "box86", "wine", "rosetta", "FEX")
+# Folders of processor levels, and GCC's libatomic: one library with code for several, chosen when it is loaded.
+_LEVELS = (
+    "hwcaps",
+    "haswell",
+    "x86-64-v",
+    "x86_64_v",
+    "avx",
+    "sse4",
+    "neon",
+    "vfp",
+    "v7l",
+    "simd",
+    "/libatomic.so.",
+)
 _SPLIT = re.compile(r"[/_.+\-]+")
 _WORDS = {
     "amd64": "amd64 x64 x86_64 x8664 x86 64bit win64 linux64",
@@ -136,6 +150,11 @@ def is_program_folder(path: str, search: tuple[str, ...]) -> bool:
     """Is the file in a folder that people start programs from?"""
     folder = path.rpartition("/")[0]
     return folder in PROGRAM_FOLDERS or f"/{folder}" in search
+
+
+def chooses_its_code(path: str) -> bool:
+    """Is the library one that looks at the processor first, and so may hold code that the platform does not promise?"""
+    return any(word in f"/{path}" for word in _LEVELS)
 
 
 def purpose(path: str, facts: Facts, *, is_program: bool) -> str:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from manyfest.verify.foreign import Fit
+from manyfest.verify.foreign import Fit, chooses_its_code
 from manyfest.verify.libraries import Closure, Libraries
 
 TYPE_CHECKING = False
@@ -234,7 +234,7 @@ class Programs:
         """A library may ask for a newer processor than the program does."""
         for loaded in closure.objects[1:]:
             fit = self.fit.of(loaded.facts)
-            if fit not in (Fit.ARM_LEVEL, Fit.X86_LEVEL):
+            if fit not in (Fit.ARM_LEVEL, Fit.X86_LEVEL) or chooses_its_code(loaded.path):
                 continue
             needs = ", ".join(map(str, loaded.facts.platforms))
             message = (

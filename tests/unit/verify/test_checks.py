@@ -80,6 +80,7 @@ def test_what_is_wrong(path: str, facts: Facts, found: tuple[str, str]) -> None:
     ("path", "facts"),
     [
         ("usr/lib/x86_64-linux-gnu/glibc-hwcaps/x86-64-v3/libx.so", elf("linux/amd64/v3")),
+        ("usr/lib/libatomic.so.1.2.0", elf("linux/amd64/v3")),
         ("usr/lib/i386-linux-gnu/libc.so.6", elf("linux/386")),
         ("usr/lib/modules/6.1/x.ko", elf("linux/amd64", type="rel", linking="object")),
         ("usr/lib/bpf/x.o", Facts("elf", machine="eBPF", type="rel", linking="object")),

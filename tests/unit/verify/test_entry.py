@@ -157,6 +157,15 @@ def test_arm_levels() -> None:
     assert checks(begin(files, ["/app"], platform="linux/arm/v7")) == []
 
 
+def test_a_library_that_chooses_its_code() -> None:
+    """libatomic of Debian's armel holds v7 code besides, and programs that load it run everywhere."""
+    app = program("linux/arm/v5", interpreter="/lib/ld-linux.so.3", needed=("libatomic.so.1",))
+    files = {"app": app, "lib/ld-linux.so.3": elf("linux/arm/v5"), "lib/libatomic.so.1": elf("linux/arm/v7")}
+    assert checks(begin(files, ["/app"], platform="linux/arm/v5")) == []
+    files = {**files, "app": app.replace(needed=("libx.so",)), "lib/libx.so": elf("linux/arm/v7")}
+    assert checks(begin(files, ["/app"], platform="linux/arm/v5")) == ["MF204"]
+
+
 def test_code_that_only_some_processors_run() -> None:
     """386 on amd64, 32-bit ARM on arm64: not an error, and not everywhere."""
     found = begin(file(program("linux/arm/v7", interpreter="")), ["/app"], platform="linux/arm64")
