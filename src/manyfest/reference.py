@@ -40,7 +40,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "MAX_PATH", "Reference"]
+__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "MAX_PATH", "Reference", "is_tag"]
 
 DEFAULT_DOMAIN = "docker.io"
 """Where names without a domain live."""
@@ -74,6 +74,15 @@ _IDENTIFIER = r"[0-9a-f]{64}"
 
 _UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _TAG_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def is_tag(text: str) -> bool:
+    """Is it a tag by itself? ``v1@sha256:…`` and ``app:v1`` are none.
+
+    >>> is_tag("1.2-rc1"), is_tag("app:1.2"), is_tag("")
+    (True, False, False)
+    """
+    return re.fullmatch(_TAG, text) is not None
 
 
 class Reference(Value):

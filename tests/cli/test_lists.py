@@ -427,3 +427,24 @@ def test_what_is_there_is_not_called_sent(run: Run, layout: str, tmp_path: Path)
     again = run("copy", f"{layout}:attested", f"oci:{tmp_path}/out:2", "--json").json["transfer"]
     assert (again["bytes_sent"], again["blobs_sent"]) == (0, 0)
     assert again["blobs_there"] > 0
+
+
+@pytest.mark.parametrize("tag", ["v2@sha256abc", "sha256:abc", "app:2", "-x"])
+def test_a_tag_that_is_none_is_found_out_before_anything_is_written(
+    run: Run, host: str, layout: str, tag: str
+) -> None:
+    """Bad input is 2, and no tag before the wrong one has moved."""
+    name = f"{host}/acme/none"
+    copied = run("copy", f"{layout}:attested", f"{name}:1", f"--tag={tag}", ok=False)
+    assert (copied.code, "not a tag" in copied.err) == (2, True)
+    made = run("create", f"{name}:1", f"{layout}:amd64", "--push", f"--tag={tag}", ok=False)
+    assert (made.code, "not a tag" in made.err) == (2, True)
+    assert run("tags", name, ok=False).code == 3
+
+
+def test_annotate_refuses_what_a_pushed_docker_list_cannot_keep(run: Run, host: str, layout: str) -> None:
+    """On the list as on its entries: strict registries refuse them, others lose them."""
+    name = f"{host}/acme/docker:1"
+    run("create", name, f"{layout}:amd64", "--type", "docker", "--push")
+    refused = run("annotate", name, "--annotation", "a=b", ok=False)
+    assert (refused.code, "cannot be kept" in refused.err) == (2, True)

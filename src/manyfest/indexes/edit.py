@@ -58,7 +58,12 @@ def build(
 def rebuilt(
     root: Document, entries: Iterable[Descriptor], annotations: Mapping[str, str] | None = None
 ) -> Document:
-    """The index with other entries (and annotations, if given); every other field stays, in its place."""
+    """The index with other entries (and annotations, if given); every other field stays, in its place.
+
+    Raises :class:`InvalidSpec` for annotations in a Docker list; see :func:`build`.
+    """
+    if annotations and root.media_type == mediatypes.DOCKER_LIST:
+        raise _cannot_annotate()
     fields = root.to_json()
     fields["manifests"] = [entry.to_json() for entry in entries]
     if annotations is not None:
@@ -123,10 +128,7 @@ def changed(root: Document, old: Descriptor, new: Descriptor) -> Document:
     if old == new:
         return root
     if root.media_type == mediatypes.DOCKER_LIST and new.annotations:
-        raise InvalidSpec(
-            "annotations cannot be kept in a Docker manifest list",
-            hint="publish it as an OCI index: manyfest create LIST IMAGE… --type oci --push",
-        )
+        raise _cannot_annotate()
     return rebuilt(root, [new if entry == old else entry for entry in root.index.manifests])
 
 
@@ -172,6 +174,13 @@ def docker_bytes(entries: Sequence[tuple[str, Descriptor]]) -> Document:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Document(media_type, text.encode())
+
+
+def _cannot_annotate() -> InvalidSpec:
+    return InvalidSpec(
+        "annotations cannot be kept in a Docker manifest list",
+        hint="publish it as an OCI index: manyfest create LIST IMAGE… --type oci --push",
+    )
 
 
 def _docker_entry(descriptor: Descriptor) -> dict[str, Any]:

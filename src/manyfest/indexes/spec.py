@@ -29,6 +29,7 @@ import re
 from manyfest.content.digest import Digest
 from manyfest.errors import InvalidDigest, InvalidPlatform, InvalidSpec
 from manyfest.platforms import Platform, normalise
+from manyfest.reference import is_tag
 from manyfest.values import Value
 
 TYPE_CHECKING = False
@@ -196,6 +197,13 @@ class Spec(Value):
             raise InvalidSpec(f"type: {type!r}, expected oci or docker")
         if verify not in GATES:
             raise InvalidSpec(f"verify: {verify!r}, expected true, false or strict")
+        wrong = next((tag for tag in tags if not is_tag(tag)), None)
+        if wrong is not None:
+            # Found out at the registry it would be too late: the tags before it would be written.
+            raise InvalidSpec(
+                f"tags: {wrong[:140]!r} is not a tag, expected up to 128 of A-Z a-z 0-9 _ . -",
+                hint="only what follows the colon: the list's repository is the one of its image",
+            )
         self._set(
             image=image,
             entries=entries,

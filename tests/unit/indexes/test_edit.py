@@ -59,6 +59,9 @@ def test_annotations_in_a_docker_list_are_refused() -> None:
         build([entry("linux/amd64")], type="docker", annotations={"k": "v"})
     with pytest.raises(InvalidSpec, match="annotations cannot be kept"):
         build([entry("linux/amd64").with_annotations({"k": "v"})], type="docker")
+    pushed = build([entry("linux/amd64")], type="docker")
+    with pytest.raises(InvalidSpec, match="annotations cannot be kept"):
+        rebuilt(pushed, pushed.index.manifests, {"k": "v"})
 
 
 def test_an_edit_keeps_unknown_fields_everywhere() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from manyfest.cli.arguments import platforms, split
 from manyfest.errors import InputError
+from manyfest.reference import is_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from manyfest.stores.copy import copy, plan
     from manyfest.stores.pool import Pool
 
-    wanted = platforms(args.platform)
+    wanted, more = platforms(args.platform), split(args.tag)
+    wrong = next((tag for tag in more if not is_tag(tag)), None)
+    if wrong is not None:
+        raise InputError(
+            f"--tag {wrong!r}: not a tag, expected up to 128 of A-Z a-z 0-9 _ . -",
+            hint="only what follows the colon: the repository is DST's",
+        )
     with Places(args, console) as places:
         places.warm(args.source, *([] if args.dry_run else [args.target]))
         source, name = places.source(args.source)
@@ -67,7 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 console, plan([(source, root)], pool, referrers=args.referrers), root, args.target
             )
         target, tag = places.store(args.target)
-        names = list(dict.fromkeys(_names(tag, root) + split(args.tag)))
+        names = list(dict.fromkeys(_names(tag, root) + more))
         if not names and not _is_registry(args.target):
             # The only image of a layout or an archive; without an entry there nobody would find it.
             names = [""]
