@@ -48,6 +48,20 @@ def test_login_and_logout(
     assert run("tags", f"{guarded}/app", ok=False).code == 3
 
 
+def test_login_keeps_to_the_folder_that_is_named(
+    run: Run, guarded: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``--docker-cfg``, like every option of every command, counts for login and logout as well."""
+    folder = ("--docker-cfg", str(tmp_path / "elsewhere"))
+    given(monkeypatch, PASSWORD)
+    run("login", guarded, "-u", "me", "--password-stdin", *folder)
+    assert guarded in (tmp_path / "elsewhere" / "config.json").read_text()
+    assert run("tags", f"{guarded}/app", ok=False).code == 3
+    assert "not accept" not in run("tags", f"{guarded}/app", *folder, ok=False).err
+    assert run("logout", guarded, "--json").json["removed"] is False
+    assert run("logout", guarded, *folder, "--json").json["removed"] is True
+
+
 def test_a_wrong_password_is_not_stored(run: Run, guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry is asked first; neither word is repeated."""
     given(monkeypatch, "wrong-password")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from manyfest.stores.places import Place
     from manyfest.stores.registry.session import Session
 
-__all__ = ["Places", "list_name", "with_tag"]
+__all__ = ["Places", "docker_config", "list_name", "with_tag"]
 
 _EARLY = 8
 
@@ -124,11 +124,15 @@ def _tool_options(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         console.warn("a password in the arguments is visible to every user; use manyfest login")
         given.update(username=args.username, password=password)
     if cfg:
-        import os
-
-        # manifest-tool takes the directory or the file in it.
-        given["docker_config"] = (os.path.dirname(cfg) or ".") if os.path.isfile(cfg) else cfg
+        given["docker_config"] = docker_config(cfg)
     return given
+
+
+def docker_config(path: str) -> str:
+    """What ``--docker-cfg`` names: the directory, or the file in it, as manifest-tool takes it."""
+    import os
+
+    return (os.path.dirname(path) or ".") if os.path.isfile(path) else path
 
 
 def with_tag(text: str) -> str:

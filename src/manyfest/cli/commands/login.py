@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
+    from manyfest.stores.registry.settings import Settings
 
 SUMMARY = "store credentials for a registry"
 EXAMPLES = (
@@ -48,14 +49,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     username = args.username or _ask_name(args, host)
     password = args.password or _read_password(args, host, username)
     from manyfest.stores.registry import login
-    from manyfest.stores.registry.settings import Settings
 
-    where = login.login(
-        Settings(insecure=args.insecure, config=args.config or None), host, username, password
-    )
+    where = login.login(settings_of(args), host, username, password)
     console.detail(f"stored in {where}")
     console.result({"registry": host, "username": username, "stored_in": where}, "Login Succeeded")
     return 0
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What the options of every command say, for a conversation that is only about who we are."""
+    from manyfest.cli.places import docker_config
+    from manyfest.stores.registry.settings import Settings
+
+    return Settings(
+        insecure=args.insecure or args.plain_http,
+        config=args.config or None,
+        docker_config=docker_config(args.docker_cfg) if args.docker_cfg else None,
+    )
 
 
 def host_of(server: str) -> str:

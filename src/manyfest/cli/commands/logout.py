@@ -21,12 +21,11 @@ def configure(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Forget; like docker, not being logged in is not an error."""
-    from manyfest.cli.commands.login import host_of
+    from manyfest.cli.commands.login import host_of, settings_of
     from manyfest.stores.registry import login
-    from manyfest.stores.registry.settings import Settings
 
     host = host_of(args.server)
-    erased = login.logout(Settings(), host)
+    erased = login.logout(settings_of(args), host)
     told = f"Removing login credentials for {host}" if erased else f"Not logged in to {host}"
     console.result({"registry": host, "removed": erased}, told)
     return 0
