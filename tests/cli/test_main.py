@@ -161,6 +161,24 @@ def test_what_was_printed_before_an_interrupt_is_not_lost() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "first\n", "manyfest: interrupted\n")
 
 
+@pytest.mark.slow
+def test_ctrl_c_twice() -> None:
+    """The second one, while the first is being told, ends it all the same, without a trace."""
+    code = (
+        "import sys; from manyfest.cli import main, console; from manyfest.cli.commands import version\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        "version.run = console.Console.tell = interrupt; sys.argv = ['manyfest', 'version']; main.entry()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_the_systems_errors_are_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is not our bug."""
     monkeypatch.setattr(

@@ -50,7 +50,11 @@ def entry() -> NoReturn:
     # What start-up makes, stays: looking for garbage in it takes a twentieth of a short command.
     gc.set_threshold(50_000)
     signal.signal(signal.SIGTERM, _interrupt)
-    _leave(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED  # once more, while the first one was being told
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
