@@ -42,6 +42,12 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_a_value_cannot_pass_for_another_field() -> None:
+    """Further lines of a stranger's text stand below its own first."""
+    shown = fields([("name", "app"), ("annotations", "a=b\ndigest: forged")])
+    assert shown == "name:        app\nannotations: a=b\n             digest: forged"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

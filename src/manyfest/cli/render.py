@@ -82,7 +82,10 @@ def fields(pairs: Iterable[tuple[str, str]], indent: str = "") -> str:
     """``name: value`` lines with the values under each other; empty values are left out."""
     shown = [(name, printable(value)) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0) + 1
-    return "\n".join(f"{indent}{name + ':':<{width}} {value}" for name, value in shown)
+    # A line break in an annotation must not look like a field of ours.
+    below = "\n" + indent + " " * (width + 1)
+    told = ((name, value.replace("\n", below)) for name, value in shown)
+    return "\n".join(f"{indent}{name + ':':<{width}} {value}" for name, value in told)
 
 
 def mapping(values: Mapping[str, str]) -> str:
