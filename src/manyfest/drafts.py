@@ -64,10 +64,7 @@ def load(reference: Reference) -> Spec:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(
-            f"No such manifest: {reference.familiar}",
-            hint="manyfest ls shows the drafts; manyfest create makes one",
-        ) from None
+        raise _missing(reference) from None
     except OSError as error:
         raise _failed(path, error) from error
     return parse(raw, path)
@@ -96,14 +93,16 @@ def update(reference: Reference, change: Callable[[Spec | None], Spec]) -> Spec:
 def remove(reference: Reference) -> None:
     """Forget a draft. Raises :class:`NotFound`."""
     path = path_of(reference)
-    try:
-        os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(
-            f"No such manifest: {reference.familiar}", hint="manyfest ls shows the drafts"
-        ) from None
-    except OSError as error:
-        raise _failed(path, error) from error
+    if not os.path.lexists(path):
+        raise _missing(reference)
+    # Locked, so that an update under way does not bring back what it read before.
+    with _lock():
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            raise _missing(reference) from None
+        except OSError as error:
+            raise _failed(path, error) from error
 
 
 def all() -> list[Spec]:
@@ -275,6 +274,13 @@ def _write(path: str, text: str) -> None:
 def _discard(path: str) -> None:
     if os.path.lexists(path):
         os.unlink(path)
+
+
+def _missing(reference: Reference) -> NotFound:
+    return NotFound(
+        f"No such manifest: {reference.familiar}",
+        hint="manyfest ls shows the drafts; manyfest create makes one",
+    )
 
 
 def _failed(path: str, error: OSError) -> StoreError:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_update_changes_what_is_there() -> None:
 def _append(data: str, number: int) -> None:
     os.environ["MANYFEST_DATA"] = data
     drafts.update(LIST, lambda known: (known or spec_of(str(LIST))).with_entry(Entry(f"image{number}")))
+
+
+def test_a_removal_waits_for_an_update_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It used to go between reading and writing, and what it removed was back."""
+    drafts.save(spec_of(str(LIST), "a"))
+    wait = fcntl.flock
+
+    def change(known: Spec | None) -> Spec:
+        monkeypatch.setattr(fcntl, "flock", lambda handle, how: wait(handle, how | fcntl.LOCK_NB))
+        with pytest.raises(BlockingIOError):
+            drafts.remove(LIST)
+        monkeypatch.setattr(fcntl, "flock", wait)
+        return known or spec_of(str(LIST))
+
+    assert drafts.update(LIST, change) == drafts.load(LIST)
+    drafts.remove(LIST)
+    assert drafts.all() == []
 
 
 @pytest.mark.slow
