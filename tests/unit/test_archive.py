@@ -341,6 +341,15 @@ def test_size_beyond_the_end(tmp_path: Path) -> None:
         Archive(str(whole))
 
 
+def test_an_archive_stays_as_private_as_it_was(tmp_path: Path) -> None:
+    """It is replaced, and by a file that no more people can read."""
+    path = str(tmp_path / "x.tar")
+    fill(path, "1")
+    os.chmod(path, 0o600)
+    fill(path, "2")
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_long_names_in_every_format(tmp_path: Path, form: int) -> None:
     """As Python's tarfile writes them; ours reads the same."""

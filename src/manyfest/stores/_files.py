@@ -122,6 +122,14 @@ class Part:
         while view:
             view = view[os.write(self.fd, view) :]
 
+    def take_mode(self, target: str) -> None:
+        """Be readable by whom the file that is to be replaced was readable by; nothing without such a file."""
+        try:
+            mode = os.stat(target).st_mode
+        except FileNotFoundError:
+            return
+        os.fchmod(self.fd, stat.S_IMODE(mode))
+
     def commit(self, target: str) -> None:
         """Make the file appear under its real name, replacing what is there."""
         if self._durable:

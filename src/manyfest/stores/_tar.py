@@ -359,6 +359,7 @@ def write_tar(path: str, place: str, fill: Callable[[TarWriter], None]) -> None:
     """Write an archive whole or not at all."""
     directory = os.path.dirname(path) or "."
     with translated(place, "writing the archive", writing=True), Part(directory) as part:
+        part.take_mode(path)
         writer = TarWriter(part)
         fill(writer)
         writer.finish()
