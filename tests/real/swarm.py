@@ -56,6 +56,7 @@ func main() {
 }
 """
 _LISTEN = "TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr"
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _X86 = """
 hostname {name}
 mount -t tmpfs tmpfs /run
@@ -176,7 +177,7 @@ def start(folder: Path) -> Iterator[MixedSwarm]:
     need("docker-registry", "socat", "mmdebstrap")
     need("ip", package="iproute2")
     need("htpasswd", package="apache2-utils")
-    need("nsenter", "unshare", "setarch", package="util-linux")
+    need("nsenter", "unshare", "setarch", "setpriv", package="util-linux")
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor() as pool:
             tree, programs = pool.submit(old_tree), pool.submit(build_servers)
@@ -231,7 +232,7 @@ def _registry(folder: Path, address: str, more: str, stack: contextlib.ExitStack
     stack.callback(log.close)
     forward = ["socat", _LISTEN.format(address.rpartition(":")[2]), f"TCP:{address}"]
     for command in (["docker-registry", "serve", str(config)], forward):
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen([*_DIES_WITH_US, *command], stdout=log, stderr=log)
         stack.callback(process.wait)
         stack.callback(process.kill)
 
@@ -260,7 +261,7 @@ def _launch(
         options=f"--exec-root /run/docker --pidfile /run/docker.pid --cgroup-parent {group}",
     )
     spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
-    command = ["nsenter", f"--net=/run/netns/{node.space}", *spaces, "/bin/sh", "-ec", script]
+    command = [*_DIES_WITH_US, "nsenter", f"--net=/run/netns/{node.space}", *spaces, "/bin/sh", "-ec", script]
     stack.callback(_forget_groups, group)
     with node.log.open("wb") as out:
         node.process = subprocess.Popen(command, stdout=out, stderr=out)

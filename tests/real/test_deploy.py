@@ -100,7 +100,7 @@ def test_every_node_runs_its_own_architecture(ship: Host, mixed: MixedSwarm) -> 
     assert same["action"] == "unchanged"
     assert {task["ID"] for task in mixed.tasks("web")} == before
 
-    done = ship.manyfest("deploy", "web", second, "--env", "WORD=again")
+    done = ship.manyfest("deploy", "web", second, "--env", "WORD=again", "--update-parallelism", "0")
     assert "web: updated, 2 of 2 tasks run" in done.out
     assert "old: running" in done.err
     assert [ask(node) for node in mixed.nodes] == ["amd64 again", "386 again"]
