@@ -148,3 +148,15 @@ def test_docker_save_is_read_and_load_reads_ours(ship: Host, plain: Registry) ->
     ship.run(DOCKER, "pull", "--platform", "linux/ppc64le", target)
     printed = ship.run(DOCKER, "run", "--rm", "--network", "none", "--platform", "linux/ppc64le", target).out
     assert printed.strip() == "linux/ppc64le"
+
+
+def test_what_the_engine_pushes_is_read(ship: Host, registry: Registry) -> None:
+    """`docker push`, and the digest it prints is the one we read."""
+    names = push_images(ship, registry, "pushed/back")
+    target = f"{registry.host}/pushed/back:by-docker"
+    ship.run(DOCKER, "pull", "--platform", "linux/s390x", names["s390x"])
+    ship.run(DOCKER, "tag", names["s390x"], target)
+    printed = ship.run(DOCKER, "push", target).out
+    shown = ship.manyfest("inspect", "--json", target).json
+    assert f"digest: {shown['digest']} size: " in printed
+    assert shown["platforms"][0]["platform"] == "linux/s390x"

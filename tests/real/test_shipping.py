@@ -187,3 +187,21 @@ def test_umoci_unpacks_what_manyfest_wrote(here: Host) -> None:
     here.manyfest("copy", f"oci-archive:{here.home}/one.tar:v1", f"oci:{here.home}/two:v1")
     here.run("umoci", "unpack", "--rootless", "--image", f"{here.home}/two:v1", f"{here.home}/bundle")
     assert any((here.home / "bundle" / "rootfs").rglob("*"))
+
+
+@pytest.mark.parametrize("tool", ["buildah", "podman"])
+def test_manyfest_reads_what_others_pushed(
+    here: Host, registry: Registry, storage: list[str], tool: str
+) -> None:
+    """An image through the tool's own storage: pulled from us, pushed by it, read by us."""
+    need(tool)
+    first = per_architecture_tags(here, registry, f"through/{tool}", docker=False)[0]
+    creds = [] if registry.ca is None else [f"--creds={USER}:{PASSWORD}"]
+    here.run(tool, *storage, "pull", "--tls-verify=false", *creds, "--arch", "amd64", first)
+    target = f"{registry.host}/through/{tool}:pushed"
+    here.run(tool, *storage, "push", "--tls-verify=false", *creds, first, f"docker://{target}")
+    raw = here.manyfest("inspect", "--raw", target).out
+    theirs = here.run("skopeo", "inspect", "--raw", *skopeo(registry), f"docker://{target}").out
+    assert raw == theirs
+    assert here.manyfest("inspect", "--json", target).json["platforms"][0]["platform"] == "linux/amd64"
+    here.manyfest("copy", target, f"oci:{here.home}/back:v1")
