@@ -132,7 +132,8 @@ def test_follow_link_stays_on_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["http://[bad/x?sig=hidden", "//reg.example:99999999/x", "http://h:x/", "//[::1"]
+    "target",
+    ["http://[bad/x?sig=hidden", "//reg.example:99999999/x", "http://h:x/", "//[::1", "/v2/é", "/v2/a b"],
 )
 def test_a_next_page_that_is_no_address(target: str) -> None:
     """What a registry writes there is its error, not ours."""
@@ -174,6 +175,8 @@ def test_resolve_location(target: str, expected: str) -> None:
         ("https://reg.example:99999/x?sig=hidden", "expected an http or https address"),
         ("https://reg.example/a b?sig=hidden", "expected an http or https address"),
         ("https://[bad/x?sig=hidden", "expected an http or https address"),
+        ("https://127.0.0.²/x?sig=hidden", "expected an http or https address"),
+        ("/é?sig=hidden", "expected an http or https address"),
     ],
 )
 def test_resolve_location_refuses(target: str | None, message: str) -> None:

@@ -118,7 +118,11 @@ def test_statuses(
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(401, "manyfest login reg.example"), (403, "manyfest login reg.example"), (500, "later")],
+    [
+        (401, "manyfest login reg.example"),
+        (403, "it was asked with no credentials for reg.example in"),
+        (500, "later"),
+    ],
 )
 def test_hints(settings: Settings, status: int, hint: str) -> None:
     session, _ = _session(settings, ScriptedTransport(reply(status)))

@@ -138,7 +138,7 @@ class Authenticator:
     def who(self, party: Party, scopes: tuple[Scope, ...]) -> str:
         """Whose credentials count for such a request, in words for a message."""
         if party.anonymous:
-            return f"{party.host} was only asked anonymously, after a redirect"
+            return f"no credentials for {party.host}, where a redirect led"
         found = self._credentials(party, scopes)
         if found.is_anonymous:
             return found.source

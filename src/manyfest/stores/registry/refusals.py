@@ -50,9 +50,12 @@ def refusal(
     if status == 401:
         return _auth_required(host, message, problem, who)
     if status == 403:
-        hint = f"{who} may not do this" if who else "the credentials in use may not do this"
+        hint = f"it was asked with {who}" if who else "the credentials in use do not allow it"
         return Forbidden(
-            message, hint=f"{hint}; `manyfest login {host}` changes them", status=status, codes=problem.codes
+            message,
+            hint=f"{hint}; `manyfest login {host}` gives others",
+            status=status,
+            codes=problem.codes,
         )
     if status == 429:
         return RateLimited(message, hint=_patience(host, wait_s), status=status, codes=problem.codes)

@@ -220,6 +220,8 @@ def follow_link(base: str, target: str, host: str = "") -> str:
     try:
         url = urljoin(base, target)
         elsewhere = origin(url) != origin(base)
+        if not _is_plain(url):
+            raise ValueError(url)
     except ValueError as error:
         raise RegistryError(
             f"{at}: the next page is said to be at {_quoted(target)}, which is no address"
@@ -249,7 +251,7 @@ def resolve_location(base: str, target: str | None, host: str = "") -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         usable = False
-    if not usable or any(c <= " " or c == "\x7f" for c in url):
+    if not usable or not _is_plain(url):
         raise RegistryError(f"{at}: expected an http or https address in Location, got {_quoted(target)}")
     if parts.scheme == "http" and urlsplit(base).scheme == "https":
         raise RegistryError(
@@ -257,6 +259,11 @@ def resolve_location(base: str, target: str | None, host: str = "") -> str:
             hint="a proxy before the registry probably does not pass on X-Forwarded-Proto",
         )
     return url
+
+
+def _is_plain(url: str) -> bool:
+    """May it stand in a request line? Everything else has to come percent-encoded (RFC 3986)."""
+    return url.isascii() and not any(c <= " " or c == "\x7f" for c in url)
 
 
 def _place(base: str, host: str) -> str:
