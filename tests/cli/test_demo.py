@@ -75,7 +75,7 @@ def test_narration_shows_commands_with_their_output(capsys: pytest.CaptureFixtur
     commands = [line[2:].split()[1] for line in out.splitlines() if line.startswith("$ manyfest ")]
     assert commands[:8] == ["copy"] * 8
     assert commands[8:13] == ["create", "annotate", "push", "push", "inspect"]
-    assert commands[13:] == ["resolve"] * 8 + ["copy", "copy", "inspect"]
+    assert commands[13:] == ["resolve"] * 8 + ["verify", "copy", "copy", "inspect"]
     digest = out.split("$ manyfest push ")[1].split("sha256:")[1][:64]
     assert out.count(digest) >= 3
     assert "$ manyfest annotate " in out

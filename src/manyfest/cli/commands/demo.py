@@ -85,6 +85,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         tour.ship()
         tour.ship_again()
         tour.look()
+        tour.prove()
         tour.travel()
         tour.run_programs()
         if not args.no_engine:
@@ -153,6 +154,13 @@ class Tour:
         self.tell("What an engine on each machine would pull:")
         for name in IMAGES.values():
             self.command("resolve", self.target, "--platform", name)
+
+    def prove(self) -> None:
+        """Look inside every platform."""
+        self.chapter(
+            "Is inside what the labels say?", "verify reads every platform's programs, and runs none of them."
+        )
+        self.command("verify", "--no-cache", self.target)
 
     def travel(self) -> None:
         """To a folder and back into another repository."""
