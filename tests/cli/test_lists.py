@@ -448,3 +448,14 @@ def test_annotate_refuses_what_a_pushed_docker_list_cannot_keep(run: Run, host: 
     run("create", name, f"{layout}:amd64", "--type", "docker", "--push")
     refused = run("annotate", name, "--annotation", "a=b", ok=False)
     assert (refused.code, "cannot be kept" in refused.err) == (2, True)
+
+
+def test_a_target_with_tag_and_digest_gets_its_tag(run: Run, host: str, layout: str) -> None:
+    """The digest says what must arrive; the tag used to be forgotten."""
+    name = f"{host}/acme/both"
+    digest = run("copy", f"{layout}:amd64", f"{name}:old").last
+    run("copy", f"{layout}:amd64", f"{name}:v1@{digest}")
+    assert run("tags", name).out.split() == ["old", "v1"]
+    refused = run("copy", f"{layout}:attested", f"docker://{name}:v2@{digest}", ok=False)
+    assert (refused.code, "the target names" in refused.err) == (2, True)
+    assert run("tags", name).out.split() == ["old", "v1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from manyfest.cli.arguments import platforms, split
 from manyfest.errors import InputError
-from manyfest.reference import is_tag
+from manyfest.reference import Reference, is_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 console, plan([(source, root)], pool, referrers=args.referrers), root, args.target
             )
         target, tag = places.store(args.target)
-        names = list(dict.fromkeys(_names(tag, root) + more))
+        names = list(dict.fromkeys(_names(args.target, tag, root) + more))
         if not names and not _is_registry(args.target):
             # The only image of a layout or an archive; without an entry there nobody would find it.
             names = [""]
@@ -128,13 +128,20 @@ def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat:
     return keep(root, wanted) if wanted else root
 
 
-def _names(tag: str, root: Document) -> list[str]:
-    """The target's tag; a digest there is no tag, but says what must arrive."""
-    if not tag.startswith(("sha256:", "sha512:")):
-        return [tag] if tag else []
-    if tag != str(root.digest):
-        raise InputError(f"the target names {tag}, the source is {root.digest}", hint="give the target a tag")
-    return []
+def _names(target: str, name: str, root: Document) -> list[str]:
+    """The target's tag; a digest there is no tag, but says what must arrive, under the tag before it if there is one."""
+    if not name.startswith(("sha256:", "sha512:")):
+        return [name] if name else []
+    if name != str(root.digest):
+        raise InputError(
+            f"the target names {name}, the source is {root.digest}", hint="give the target a tag"
+        )
+    from manyfest.stores.places import Place
+
+    if Place.parse(target).transport != "docker":
+        return []
+    tag = Reference.parse(target.removeprefix("docker://")).tag
+    return [tag] if tag else []
 
 
 def _tell_plan(console: Console, made: object, root: Document, target: str) -> int:
