@@ -441,7 +441,7 @@ def test_a_redirect_elsewhere_gets_no_token_and_no_password(settings: Settings) 
 
     world.serve = redirecting  # type: ignore[method-assign]
     world.transport = ScriptedTransport(cdn)
-    with pytest.raises(AuthRequired, match="no credentials for .*, where a redirect led"):
+    with pytest.raises(AuthRequired, match=r"no credentials for .*, where a redirect led"):
         world.session(settings).send(HOST, "GET", "/v2/acme/app/blobs/x", scopes=PULL)
     assert world.transport.lines[-1] == "GET https://cdn.example/blob"
 

@@ -220,12 +220,11 @@ def follow_link(base: str, target: str, host: str = "") -> str:
     try:
         url = urljoin(base, target)
         elsewhere = origin(url) != origin(base)
-        if not _is_plain(url):
-            raise ValueError(url)
-    except ValueError as error:
-        raise RegistryError(
-            f"{at}: the next page is said to be at {_quoted(target)}, which is no address"
-        ) from error
+        usable = _is_plain(url)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise RegistryError(f"{at}: the next page is said to be at {_quoted(target)}, which is no address")
     if elsewhere:
         raise RegistryError(
             f"{at}: the next page is said to be at {shown_url(url)}, which is another host",
