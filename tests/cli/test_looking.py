@@ -11,6 +11,11 @@ from pathlib import Path
 
 from tests.cli.conftest import Run
 
+from manyfest.cli.inspection import inspect
+from manyfest.content.document import Document
+from manyfest.stores.memory import Memory
+from manyfest.testing.images import make_image
+
 Golden = Callable[[str, str], None]
 
 
@@ -182,3 +187,22 @@ def test_hostile_text_does_not_reach_the_terminal(run: Run, app: str) -> None:
     run("create", f"{app}:1", f"{app}:attested", "--push", "--annotation", "a=\x1b[31mred")
     assert "\x1b" not in run("inspect", f"{app}:1").out
     assert "\\x1b[31mred" in run("inspect", f"{app}:1").out
+
+
+def test_a_child_that_is_listed_often_is_read_once() -> None:
+    """An index may hold thousands of entries; they are all shown, and each document is asked for once."""
+    asked: list[str] = []
+
+    class Counting(Memory):
+        def resolve(self, name: str) -> Document:
+            asked.append(name)
+            return super().resolve(name)
+
+    store = Counting()
+    child = make_image(store, "linux/amd64").descriptor
+    entries = [child.with_annotations({"n": str(n)}).to_json() for n in range(500)]
+    root = Document.parse(json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+    shown = inspect(store, root, "x")
+    assert [each.descriptor.annotations["n"] for each in shown.children] == [str(n) for n in range(500)]
+    assert {each.document for each in shown.children} == {store.resolve(str(child.digest))}
+    assert asked == [str(child.digest)] * 2

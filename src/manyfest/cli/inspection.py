@@ -14,6 +14,7 @@ from manyfest.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from manyfest.content.descriptor import Descriptor
@@ -91,11 +92,16 @@ def inspect(
     entries = root.index.manifests
     if isinstance(source, CanWarm):
         source.warm(len(entries))
-    documents = dict(zip(entries, pool.map(lambda entry: _load(source, entry), entries), strict=True))
+    pointers = [entry.bare() for entry in entries]
+    # One that is listed twice is read once, and a list may hold thousands: no step here looks at all for each.
+    once = list(dict.fromkeys(pointers))
+    loaded = dict(zip(once, pool.map(lambda pointer: _load(source, pointer), once), strict=True))
+    documents = [loaded[pointer] for pointer in pointers]
     known = {str(entry.digest) for entry in entries}
+    attesting = _attestations(entries, documents)
     children = [
-        Child(entry, documents[entry], attestations=_attestations(entry, documents))
-        for entry in entries
+        Child(entry, document, attestations=tuple(attesting.get(str(entry.digest), ())))
+        for entry, document in zip(entries, documents, strict=True)
         if entry.attests not in known
     ]
     if configs:
@@ -180,13 +186,14 @@ def _configured(source: Source, child: Child) -> Child:
 
 
 def _attestations(
-    entry: Descriptor, documents: dict[Descriptor, Document | None]
-) -> tuple[tuple[Descriptor, tuple[str, ...]], ...]:
-    return tuple(
-        (other, _predicates(document))
-        for other, document in documents.items()
-        if other.attests == str(entry.digest)
-    )
+    entries: Sequence[Descriptor], documents: Sequence[Document | None]
+) -> dict[str, list[tuple[Descriptor, tuple[str, ...]]]]:
+    """By the digest that they attest."""
+    found: dict[str, list[tuple[Descriptor, tuple[str, ...]]]] = {}
+    for entry, document in zip(entries, documents, strict=True):
+        if attested := entry.attests:
+            found.setdefault(attested, []).append((entry, _predicates(document)))
+    return found
 
 
 def _predicates(document: Document | None) -> tuple[str, ...]:
