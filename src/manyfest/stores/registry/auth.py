@@ -369,7 +369,7 @@ def _life(fields: dict[str, Any], date: str | None, wall: float) -> float:
     """Seconds a token is good for, less a margin; its age is told by the server's clock where we know it."""
     stated = fields.get("expires_in")
     known = isinstance(stated, int | float) and not isinstance(stated, bool) and stated > 0
-    life = min(float(stated), 86400.0) if known and stated is not None else _SHORTEST_S
+    life = float(min(stated, 86400)) if known and stated is not None else _SHORTEST_S
     age = _seconds_between(fields.get("issued_at"), date, wall)
     if age > 0:
         life = max(life - age, min(life, _SHORTEST_S))
