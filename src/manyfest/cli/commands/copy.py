@@ -129,7 +129,7 @@ def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat:
 
 
 def _names(target: str, name: str, root: Document) -> list[str]:
-    """The target's tag; a digest there is no tag, but says what must arrive, under the tag before it if there is one."""
+    """The target's tag; a digest there is none, but says what must arrive, under the tag before it if it has one."""
     if not name.startswith(("sha256:", "sha512:")):
         return [name] if name else []
     if name != str(root.digest):
