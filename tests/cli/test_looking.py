@@ -13,8 +13,11 @@ from tests.cli.conftest import Run
 
 from manyfest.cli.inspection import inspect
 from manyfest.content.document import Document
+from manyfest.content.mediatypes import OCI_INDEX
+from manyfest.stores.base import put_bytes
+from manyfest.stores.layout import Layout
 from manyfest.stores.memory import Memory
-from manyfest.testing.images import make_image
+from manyfest.testing.images import make_image, make_index
 
 Golden = Callable[[str, str], None]
 
@@ -206,3 +209,17 @@ def test_a_child_that_is_listed_often_is_read_once() -> None:
     assert [each.descriptor.annotations["n"] for each in shown.children] == [str(n) for n in range(500)]
     assert {each.document for each in shown.children} == {store.resolve(str(child.digest))}
     assert asked == [str(child.digest)] * 2
+
+
+def test_delete_refuses_what_an_index_in_an_index_needs(run: Run, tmp_path: Path) -> None:
+    """Untagged is not unused, however deep it lies."""
+    store = Layout.create(str(tmp_path / "nested"), durable=False)
+    inner = make_index(store, ("linux/amd64", "linux/arm64"))
+    put_bytes(store, inner.descriptor, inner.raw)
+    outer = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [inner.descriptor.to_json()]}
+    store.tag(Document(OCI_INDEX, json.dumps(outer).encode()), "outer")
+    leaf = inner.index.manifests[0].digest
+    refused = run("delete", f"oci:{store.path}:{leaf}", ok=False)
+    assert refused.code == 1
+    assert "is part of the list outer" in refused.err
+    assert store.exists(inner.index.manifests[0])

@@ -103,8 +103,9 @@ def _refuse_used(store: Source, descriptor: Descriptor, name: str, *, force: boo
 
 
 def _users(store: Source, digest: Digest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tags that point at a digest, and those whose index needs it."""
+    """The tags that point at a digest, and those whose index needs it, itself or in an index that it lists."""
     from manyfest.content.document import Document
+    from manyfest.content.mediatypes import is_index
     from manyfest.stores.base import HasTags
     from manyfest.stores.pool import Pool
 
@@ -117,13 +118,22 @@ def _users(store: Source, digest: Digest) -> tuple[tuple[str, ...], tuple[str, .
         except NotFound:
             return None  # deleted by somebody else meanwhile
 
+    def leads_there(document: Document) -> bool:
+        todo, seen = [document], {document.digest}
+        while todo:
+            entries = todo.pop().index.manifests
+            if any(entry.digest == digest for entry in entries):
+                return True
+            nested = {entry.digest for entry in entries if is_index(entry.media_type)} - seen
+            seen |= nested
+            todo += [child for each in nested if (child := resolved(str(each))) is not None]
+        return False
+
     tags = list(store.tags())
     documents = dict(zip(tags, Pool().map(resolved, tags), strict=True))
     pointing = tuple(tag for tag, document in documents.items() if document and document.digest == digest)
     needing = tuple(
-        tag
-        for tag, document in documents.items()
-        if document and document.is_index and any(e.digest == digest for e in document.index.manifests)
+        tag for tag, document in documents.items() if document and document.is_index and leads_there(document)
     )
     return pointing, needing
 
