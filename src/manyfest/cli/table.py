@@ -57,6 +57,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("nodes", "show a cluster's nodes by architecture"),
             ("deploy", "run an image as a service on every node of a mixed swarm"),
             ("balance", "put nginx in front of the nodes of a service"),
+            ("watch", "show lists, a swarm and who answers in the terminal, live"),
+            ("dashboard", "show lists, a swarm and who answers in the browser, live"),
         ),
     ),
     (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Protocol
 
     from manyfest.stores.base import Readable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         def handle(self, request: Request, /) -> Response: ...
 
 
-__all__ = ["Application", "Cut", "File", "Headers", "Request", "Response"]
+__all__ = ["Application", "Cut", "File", "Headers", "Request", "Response", "Stream"]
 
 
 class Cut(ConnectionError):
@@ -134,13 +134,37 @@ class File:
             self.handle = -1
 
 
+class Stream:
+    """A body without an end that is known: pieces as they come, after which the connection closes.
+
+    ``pieces`` yields at least once a second, ``b""`` when there is nothing to say, so that a server that stops is
+    not held up. ``close`` ends the iterator.
+    """
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces = pieces
+        self.size = -1
+
+    def read(self) -> bytes:
+        """Everything, for tests of streams that end."""
+        return b"".join(self.pieces)
+
+    def close(self) -> None:
+        """Let the iterator clean up; a second call does nothing."""
+        close = getattr(self.pieces, "close", None)
+        if close is not None:
+            close()
+
+
 class Response:
-    """A status, header fields (one of each name) and a body in memory or in a file."""
+    """A status, header fields (one of each name) and a body in memory, in a file, or as it comes."""
 
     __slots__ = ("body", "headers", "status")
 
     def __init__(
-        self, status: int, headers: Mapping[str, str] | None = None, body: bytes | File = b""
+        self, status: int, headers: Mapping[str, str] | None = None, body: bytes | File | Stream = b""
     ) -> None:
         self.status = status
         self.headers = dict(headers or {})
@@ -154,11 +178,11 @@ class Response:
 
     @property
     def size(self) -> int:
-        """Bytes of the body."""
+        """Bytes of the body; -1 when nobody knows."""
         return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
     def content(self) -> bytes:
-        """The whole body in memory; closes a file."""
+        """The whole body in memory; closes a file or a stream."""
         if isinstance(self.body, bytes):
             return self.body
         try:
@@ -167,8 +191,8 @@ class Response:
             self.body.close()
 
     def close(self) -> None:
-        """Close a file body that nobody will send."""
-        if isinstance(self.body, File):
+        """Close a file or a stream that nobody will send."""
+        if not isinstance(self.body, bytes):
             self.body.close()
 
     def __repr__(self) -> str:

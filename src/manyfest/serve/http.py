@@ -22,7 +22,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from manyfest.errors import InputError, StoreError
-from manyfest.serve.exchange import Cut, File, Request, Response
+from manyfest.serve.exchange import Cut, File, Request, Response, Stream
 from manyfest.serve.wire import BadRequest, Body, read_head
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class _Connection:
             # A bug of ours: the client hears of it, and the thread ends with the trace on stderr.
             self._send(_plain(500, "internal error"), with_body=True, keep=False)
             raise
-        keep = head.keep_alive and not self._last and self._drained(body)
+        keep = head.keep_alive and not self._last and response.size >= 0 and self._drained(body)
         try:
             self._send(response, with_body=request.method != "HEAD", keep=keep)
         finally:
@@ -343,8 +343,18 @@ class _Connection:
             self._socket.sendall(head)
         elif isinstance(response.body, bytes):
             self._socket.sendall(head + response.body)
+        elif isinstance(response.body, Stream):
+            self._send_stream(head, response.body)
         else:
             self._send_file(head, response.body)
+
+    def _send_stream(self, head: bytes, body: Stream) -> None:
+        self._socket.sendall(head)
+        for piece in body.pieces:
+            if self._last:
+                return
+            if piece:
+                self._socket.sendall(piece)
 
     def _send_file(self, head: bytes, body: File) -> None:
         if self._server.tls is not None:
@@ -387,7 +397,7 @@ class _Connection:
 
 def _head(response: Response, *, keep: bool) -> bytes:
     fields = dict(response.headers)
-    if response.status not in (204, 304):
+    if response.status not in (204, 304) and response.size >= 0:
         fields.setdefault("Content-Length", str(response.size))
     fields["Date"] = _date(time.time())
     # An HTTP/1.0 client that asked for it needs to be told; to the others it says nothing new.
