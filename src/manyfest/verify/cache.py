@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "Cache", "default_folder"]
 
-VERSION = 4
-"""Goes up when readers see more, or write otherwise: older files are then not looked at, and age out."""
+VERSION = 5
+"""Goes up when readers see more, write otherwise, or files are judged otherwise: older ones then age out unread."""
 
 LIMIT = 256 * 1024 * 1024
 """Bytes of all files together."""

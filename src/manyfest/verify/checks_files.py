@@ -91,7 +91,12 @@ class _Checker:
             self._foreign(path, node, facts, started_from=started_from and node.is_executable)
         elif fit in (Fit.ARM_LEVEL, Fit.X86_LEVEL):
             self._level(path, node, facts, fit, is_program=is_program)
-        elif fit == Fit.NATIVE:
+        elif fit in (Fit.NATIVE, Fit.ARM_PARTS):
+            if fit == Fit.ARM_PARTS:
+                message = (
+                    f"/{path} has parts for linux/arm/v8, and the image is for {self.platform}; it runs if it"
+                )
+                self._add("MF204", path, node, f"{message} chooses them at run time", NOTE)
             self.natives += is_program
             self._pages(path, facts, started_from=started_from)
             if is_program and self.complete:

@@ -116,6 +116,9 @@ class Fit:
     """How a file's machine goes with a platform. Remembers: images have few kinds of files."""
 
     NATIVE, SECOND, ARM_LEVEL, X86_LEVEL, FOREIGN, NONE = "native", "second", "arm", "x86", "foreign", "none"
+    ARM_PARTS = "parts"
+    """32-bit ARM code with parts for v8. A program says the highest level of all that it was linked of, and what is
+    built for v7 with one v8 routine that is chosen at run time (PostgreSQL, libgcrypt, NumPy) says v8."""
 
     def __init__(self, platform: Platform) -> None:
         self.platform = normalise(platform)
@@ -140,7 +143,7 @@ class Fit:
         if any(self._matcher.matches(each) for each in normal):
             return self.SECOND
         if same and here.architecture == "arm":
-            return self.ARM_LEVEL
+            return self.ARM_PARTS if all(each.variant == "v8" for each in same) else self.ARM_LEVEL
         if same and here.architecture == "amd64":
             return self.X86_LEVEL
         return self.NATIVE if same else self.FOREIGN

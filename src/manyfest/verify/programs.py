@@ -179,7 +179,7 @@ class Programs:
             verdict.fail("MF207", found.path, message, f"exec {name}: exec format error")
             return
         fit = self.fit.of(facts)
-        if fit == Fit.NATIVE:
+        if fit in (Fit.NATIVE, Fit.ARM_PARTS):
             return
         if fit == Fit.SECOND:
             verdict.second = True

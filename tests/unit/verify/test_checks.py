@@ -94,6 +94,12 @@ def test_what_is_fine(path: str, facts: Facts) -> None:
     assert look({path: facts}) == []
 
 
+@pytest.mark.parametrize("made", [program("linux/arm/v8", interpreter=""), elf("linux/arm/v8")])
+def test_parts_for_a_newer_level_are_a_note(made: Facts) -> None:
+    """Programs and libraries of Debian's armhf say v8 when one routine in them is for it."""
+    assert look({"usr/bin/x": made}, "linux/arm/v7") == [("note", "MF204", "/usr/bin/x")]
+
+
 def test_programs_without_permission() -> None:
     """Along PATH only."""
     plain = program(interpreter="")

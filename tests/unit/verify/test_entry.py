@@ -157,6 +157,12 @@ def test_arm_levels() -> None:
     assert checks(begin(files, ["/app"], platform="linux/arm/v7")) == []
 
 
+def test_parts_for_a_newer_level_are_no_reason_not_to_start() -> None:
+    """Debian's PostgreSQL for armhf says v8 for its check sums, and runs on v7."""
+    files = file(program("linux/arm/v8", interpreter=""))
+    assert checks(begin(files, ["/app"], platform="linux/arm/v7")) == []
+
+
 def test_a_library_that_chooses_its_code() -> None:
     """libatomic of Debian's armel holds v7 code besides, and programs that load it run everywhere."""
     app = program("linux/arm/v5", interpreter="/lib/ld-linux.so.3", needed=("libatomic.so.1",))
