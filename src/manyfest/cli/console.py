@@ -8,6 +8,7 @@ still says no.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -37,8 +38,8 @@ class Console:
         self.verbose = verbose
         self.is_unheard = False
         """Has whoever read the result gone away? A result that goes on and on may end here."""
-        self.out = out or sys.stdout or _nowhere()
-        self.err = err or sys.stderr or _nowhere()
+        self.out = out or sys.stdout or _Nowhere()
+        self.err = err or sys.stderr or _Nowhere()
 
     def print(self, text: str = "") -> None:
         """A line of the result."""
@@ -120,8 +121,11 @@ class Console:
             self.drop()
 
 
-def _nowhere() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")  # closed with the process
+class _Nowhere(io.StringIO):
+    """Stands in for a stream that was closed before we began."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 def _let_go(stream: IO[str]) -> None:
