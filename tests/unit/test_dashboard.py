@@ -368,6 +368,21 @@ def test_watchers_begin_and_end() -> None:
     assert not any(thread.name == "swarm" for thread in threading.enumerate())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watcher_that_breaks_is_told_of() -> None:
+    """A bug of ours must not look like a quiet cluster."""
+
+    class Broken(Engine):
+        def nodes(self) -> Sequence[Any]:
+            raise RuntimeError("a bug")
+
+    board = Board()
+    with Watchers(board, [Swarm(cast(Docker, Broken()))]):
+        assert board.wait(0, 10)
+    (change,) = board.snapshot()["changes"]
+    assert change["text"] == "internal error, swarm is not looked at any more: RuntimeError"
+
+
 def test_events_are_snapshots_then_a_heartbeat() -> None:
     """The first at once, the next when something changes, a sign of life in between, the end with the board."""
     board = Board()

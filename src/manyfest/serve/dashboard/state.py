@@ -54,12 +54,20 @@ class Board:
             if self._sections[section] == value and not said:
                 return
             self._sections[section] = value
-            now = _now()
-            for text in said:
-                self._said += 1
-                self._changes.append({"number": self._said, "at": now, "text": text})
-            self._version += 1
-            self._told.notify_all()
+            self._say(said)
+
+    def say(self, text: str) -> None:
+        """A sentence that belongs to no section."""
+        with self._told:
+            self._say([text])
+
+    def _say(self, said: Iterable[str]) -> None:
+        now = _now()
+        for text in said:
+            self._said += 1
+            self._changes.append({"number": self._said, "at": now, "text": text})
+        self._version += 1
+        self._told.notify_all()
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, the newest change first."""

@@ -207,6 +207,12 @@ class Watchers:
             thread.join(1.0)
 
     def _run(self, watcher: Lists | Swarm | Probing) -> None:
-        while not self._stop.is_set():
-            watcher.look(self._board, self._stop)
-            self._stop.wait(watcher.every_s)
+        try:
+            while not self._stop.is_set():
+                watcher.look(self._board, self._stop)
+                self._stop.wait(watcher.every_s)
+        except BaseException as error:
+            # A bug of ours: the thread ends with the trace on stderr, and nobody takes what is shown for the present.
+            what = type(watcher).__name__.lower()
+            self._board.say(f"internal error, {what} is not looked at any more: {type(error).__name__}")
+            raise
