@@ -59,19 +59,25 @@ DOCKERFILES = {
     ),
     "download": (
         "FROM alpine\nRUN curl -fsSLO https://example.com/v1/tool_linux_amd64.tar.gz\n",
-        [("one-arch-download", 2, "RUN curl -fsSLO https://example.com/v1/tool_linux_${TARGETARCH}.tar.gz")],
+        [
+            (
+                "one-arch-download",
+                2,
+                "ARG TARGETARCH\nRUN curl -fsSLO https://example.com/v1/tool_linux_${TARGETARCH}.tar.gz",
+            )
+        ],
     ),
     "download in a continued line": (
         "FROM alpine\nRUN apk add curl && \\\n    curl -O https://example.com/tool-x86_64.tgz\n",
-        [("one-arch-download", 3, "    curl -O https://example.com/tool-${UNAME_ARCH}.tgz")],
+        [("one-arch-download", 3, "    curl -O https://example.com/tool-$(uname -m).tgz")],
     ),
     "added from a URL": (
         "FROM alpine\nADD https://example.com/s6-aarch64.tar.xz /tmp/\n",
-        [("one-arch-download", 2, "ADD https://example.com/s6-${UNAME_ARCH}.tar.xz /tmp/")],
+        [("one-arch-download", 2, "")],
     ),
     "constant GOARCH": (
         "FROM golang\nENV CGO_ENABLED=0\nRUN GOOS=linux GOARCH=amd64 go build -o /app\n",
-        [("constant-goarch", 3, "RUN GOOS=linux GOARCH=$TARGETARCH go build -o /app")],
+        [("constant-goarch", 3, "ARG TARGETARCH\nRUN GOOS=linux GOARCH=$TARGETARCH go build -o /app")],
     ),
     "base of one architecture": (
         "FROM arm64v8/alpine:3.20\n",
@@ -79,11 +85,22 @@ DOCKERFILES = {
     ),
     "uname for Go": (
         "FROM golang\nRUN GOARCH=$(uname -m) go build\n",
-        [("uname-as-goarch", 2, "RUN GOARCH=$TARGETARCH go build")],
+        [("uname-as-goarch", 2, "ARG TARGETARCH\nRUN GOARCH=$TARGETARCH go build")],
     ),
     "multiarch folder": (
         "FROM debian AS a\nFROM scratch\nCOPY --from=a /lib/x86_64-linux-gnu/libz.so.1 /lib/\n",
         [("constant-multiarch-path", 3, "COPY --from=a /lib/*-linux-gnu*/libz.so.1 /lib/")],
+    ),
+    "multiarch folder in a variable": (
+        "FROM debian\nENV LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libjemalloc.so.2\n",
+        [("constant-multiarch-path", 2, "")],
+    ),
+    "download declared, and quoted so that nothing is expanded": (
+        "FROM alpine\nARG TARGETARCH\nRUN curl -O https://example.com/x-arm64\nRUN curl -O 'https://example.com/x-arm64'\n",
+        [
+            ("one-arch-download", 3, "RUN curl -O https://example.com/x-${TARGETARCH}"),
+            ("one-arch-download", 4, ""),
+        ],
     ),
     "apt source": (
         'FROM debian\nRUN echo "deb [arch=amd64] https://example.com/debian stable main"'
@@ -123,6 +140,14 @@ RIGHT = {
     "a variable in the URL": "FROM alpine\nARG TARGETARCH\nRUN curl -O https://example.com/amd64/x-$TARGETARCH.tgz\n",
     "a comment": "FROM alpine\n# GOARCH=amd64 https://example.com/tool-amd64.tgz\nRUN true\n",
     "a label": 'FROM alpine\nLABEL url="https://example.com/tool-amd64.tgz"\n',
+    "a stage for every architecture": """\
+        FROM alpine AS base-amd64
+        ADD https://example.com/tool-x86_64.tgz /tool.tgz
+        FROM alpine AS base-arm64
+        ADD https://example.com/tool-arm64.tgz /tool.tgz
+        FROM base-${TARGETARCH}
+        """,
+    "an apt source for several": 'FROM debian\nRUN echo "deb [arch=amd64,arm64] http://example.com x main" > /x.list\n',
     "kernel names from uname": "FROM alpine\nRUN curl -O https://example.com/tool-$(uname -m).tgz\n",
 }
 
@@ -149,7 +174,14 @@ SCRIPTS = {
     "download in a script": (
         "get.sh",
         "#!/bin/sh\ncurl -LO https://example.com/kubectl/linux/amd64/kubectl\n",
-        [("one-arch-download", 2, "curl -LO https://example.com/kubectl/linux/${TARGETARCH}/kubectl")],
+        [
+            (
+                "one-arch-download",
+                2,
+                "ARCH=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')\n"
+                "curl -LO https://example.com/kubectl/linux/${ARCH}/kubectl",
+            )
+        ],
     ),
     "a script without an ending": (
         "bin/get",
@@ -253,6 +285,14 @@ def test_the_same_in_gitlab(tmp_path: Path) -> None:
     assert [(rule, line) for rule, line, _ in lint(tmp_path, ".gitlab-ci.yml", text)] == [
         ("last-writer-wins", 7)
     ]
+
+
+def test_a_tool_for_the_runner(tmp_path: Path) -> None:
+    """Right where the runner is one known machine, wrong where it is chosen."""
+    text = "jobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: curl -O https://example.com/x-amd64\n"
+    assert lint(tmp_path, ".github/workflows/x.yml", text) == []
+    chosen = text.replace("ubuntu-latest", "${{ matrix.runner }}")
+    assert lint(tmp_path, ".github/workflows/x.yml", chosen) == [("one-arch-download", 5, "")]
 
 
 def test_broken_files_are_said_and_do_not_stop_the_rest(tmp_path: Path) -> None:

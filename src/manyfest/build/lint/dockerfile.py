@@ -13,12 +13,12 @@ import re
 from manyfest.build.lint.finding import RULES, Finding
 from manyfest.build.lint.words import (
     constant_goarch,
+    for_any,
     is_chosen_by_case,
     names_one,
     one_arch_url,
     tuned,
     uname_as_goarch,
-    with_placeholder,
 )
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ _ARCH_NAMESPACES = re.compile(
     r"^(?:docker\.io/)?(amd64|i386|arm32v[567]|arm64v8|ppc64le|s390x|riscv64|mips64le|armhf|aarch64)/(?P<rest>.+)$"
 )
 _TRIPLET = re.compile(r"(/(?:usr/)?lib/|/usr/include/)(?P<triple>[a-z0-9_]+-linux-gnu[a-z0-9]*)")
-_APT_ARCH = re.compile(r"\[[^]]*\barch=(?P<arch>[a-z0-9]+)\b[^]]*\]")
+_APT_ARCH = re.compile(r"\[[^]]*\barch=(?P<arch>[a-z0-9]+)(?=[\s\]])[^]]*\]")
 
 
 def inspect_dockerfile(path: str, text: str) -> Iterator[Finding]:
@@ -59,8 +59,16 @@ def inspect_dockerfile(path: str, text: str) -> Iterator[Finding]:
         return
     lines = text.splitlines()
     yield from _stages(path, instructions, lines)
+    declared: set[str] = set()
+    chosen = False
     for instruction in instructions:
-        yield from _instruction(path, instruction, lines)
+        kind = instruction.name.lower()
+        if kind == "from":
+            declared, chosen = set(), _is_chosen(_stage_name(instruction), instructions)
+        elif kind == "arg":
+            declared |= {word.partition("=")[0] for word in instruction.args}
+        if not chosen:
+            yield from _instruction(path, instruction, lines, declared)
 
 
 def bases(text: str) -> list[tuple[int, str]]:
@@ -152,7 +160,15 @@ def _from(
         yield Finding(RULES["one-arch-base"], path, instruction.start_line, message, fixed)
 
 
-def _instruction(path: str, instruction: DockerfileInstruction, lines: list[str]) -> Iterator[Finding]:
+def _is_chosen(stage: str, instructions: list[DockerfileInstruction]) -> bool:
+    """Is it one of the stages among which a later ``FROM base-${TARGETARCH}`` chooses?"""
+    begins = (re.match(r"([^$]+)\$\{?TARGET", _image(each)) for each in _froms(instructions))
+    return any(begin is not None and stage.startswith(begin[1].lower()) for begin in begins)
+
+
+def _instruction(
+    path: str, instruction: DockerfileInstruction, lines: list[str], declared: set[str]
+) -> Iterator[Finding]:
     kind = instruction.name.lower()
     if kind in ("from", "label", "maintainer"):
         return
@@ -161,28 +177,36 @@ def _instruction(path: str, instruction: DockerfileInstruction, lines: list[str]
         if line.lstrip().startswith("#"):
             continue
         if kind in ("run", "add") and not is_chosen_by_case(lines, number - 1):
-            yield from _download(path, number, line)
-        yield from _compiler(path, number, line)
-        yield from _folders(path, number, line)
+            yield from _download(path, number, line, declared, kind)
+        yield from _compiler(path, number, line, declared)
+        yield from _folders(path, number, line, kind)
 
 
-def _download(path: str, number: int, line: str) -> Iterator[Finding]:
+def _with_arg(fixed: str, declared: set[str]) -> str:
+    """The line, after the declaration that it needs."""
+    needs = bool(re.search(r"\$\{?TARGETARCH\b", fixed)) and "TARGETARCH" not in declared
+    return f"ARG TARGETARCH\n{fixed}" if needs else fixed
+
+
+def _download(path: str, number: int, line: str, declared: set[str], kind: str) -> Iterator[Finding]:
     hit = one_arch_url(line)
     if hit is not None:
         url, arch = hit
         shown = url if len(url) < 80 else url[:77] + "…"
-        fixed = with_placeholder(line, arch)
+        # No shell looks at what ADD fetches.
+        fixed = for_any(line, arch, go="${TARGETARCH}", kernel="$(uname -m)" if kind == "run" else "")
+        fixed = _with_arg(fixed, declared)
         yield Finding(RULES["one-arch-download"], path, number, f"{shown} is for {arch} only", fixed)
 
 
-def _compiler(path: str, number: int, line: str) -> Iterator[Finding]:
+def _compiler(path: str, number: int, line: str, declared: set[str]) -> Iterator[Finding]:
     arch = constant_goarch(line)
     if arch:
-        fixed = re.sub(r"(GOARCH\s*=\s*)[\"']?\w+[\"']?", r"\1$TARGETARCH", line)
+        fixed = _with_arg(re.sub(r"(GOARCH\s*=\s*)[\"']?\w+[\"']?", r"\1$TARGETARCH", line), declared)
         yield Finding(RULES["constant-goarch"], path, number, f"GOARCH is always {arch}", fixed)
     match = uname_as_goarch(line)
     if match is not None:
-        fixed = line.replace(match[0], "$TARGETARCH")
+        fixed = _with_arg(line.replace(match[0], "$TARGETARCH"), declared)
         yield Finding(
             RULES["uname-as-goarch"], path, number, f"{match[0]} stands where a Go name is wanted", fixed
         )
@@ -194,10 +218,11 @@ def _compiler(path: str, number: int, line: str) -> Iterator[Finding]:
         )
 
 
-def _folders(path: str, number: int, line: str) -> Iterator[Finding]:
+def _folders(path: str, number: int, line: str, kind: str) -> Iterator[Finding]:
     match = _TRIPLET.search(line)
     if match is not None:
-        fixed = line.replace(match["triple"], "*-linux-gnu*")
+        # A variable is not expanded like a pattern.
+        fixed = line.replace(match["triple"], "*-linux-gnu*") if kind in ("run", "copy", "add") else ""
         message = f"{match['triple']} is the folder of one architecture"
         yield Finding(RULES["constant-multiarch-path"], path, number, message, fixed)
     apt = _APT_ARCH.search(line)

@@ -9,12 +9,12 @@ from manyfest.build.lint.finding import RULES, Finding
 from manyfest.build.lint.words import (
     ARCHITECTURES,
     constant_goarch,
+    for_any,
     is_chosen_by_case,
     one_arch_url,
     shell_variable,
     tuned,
     uname_as_goarch,
-    with_placeholder,
 )
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def _line(path: str, index: int, lines: list[str], *, make: bool, several: bool)
     if hit is not None and not chosen:
         url, arch = hit
         shown = url if len(url) < 80 else url[:77] + "…"
-        fixed = with_placeholder(line, arch, make=make)
+        fixed = _for_here(line, arch, make=make)
         yield Finding(RULES["one-arch-download"], path, number, f"{shown} is for {arch} only", fixed)
     arch = constant_goarch(line)
     if arch and not several and not chosen and not shell_variable(line):
@@ -65,6 +65,16 @@ def _line(path: str, index: int, lines: list[str], *, make: bool, several: bool)
         fixed = re.sub(r"\bdocker\s+manifest\s+create\b", "manyfest create", line)
         message = "docker manifest create refuses images with attestations"
         yield Finding(RULES["docker-manifest-create"], path, number, message, fixed)
+
+
+def _for_here(line: str, arch: str, *, make: bool) -> str:
+    """The line for whatever machine the script runs on, after the line that finds Go's name for it if that is used."""
+    names = "uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/'"
+    if make:
+        fixed = for_any(line, arch, go="$(ARCH)", kernel="$(shell uname -m)")
+        return f"ARCH ?= $(shell {names})\n{fixed}" if "$(ARCH)" in fixed else fixed
+    fixed = for_any(line, arch, go="${ARCH}", kernel="$(uname -m)")
+    return f"ARCH=$({names})\n{fixed}" if "${ARCH}" in fixed else fixed
 
 
 def _names_itself(lines: list[str], index: int) -> bool:

@@ -9,13 +9,13 @@ __all__ = [
     "ARCHITECTURES",
     "GO_NAMES",
     "constant_goarch",
+    "for_any",
     "is_chosen_by_case",
     "names_one",
     "one_arch_url",
     "shell_variable",
     "tuned",
     "uname_as_goarch",
-    "with_placeholder",
 ]
 
 GO_NAMES = ("amd64", "arm64", "386", "ppc64le", "s390x", "riscv64", "loong64", "armv7", "armv6", "armhf")
@@ -31,6 +31,9 @@ _KERNEL_NAMES = (
     "ppc64el",
     "loongarch64",
 )
+# What TARGETARCH and GOARCH can be, and what uname -m prints; armv7 or x64 are neither.
+_GO_ONLY = ("amd64", "arm64", "386", "ppc64le", "s390x", "riscv64", "loong64")
+_UNAME_SAYS = ("x86_64", "aarch64", "i686", "armv7l", "armv6l", "loongarch64")
 ARCHITECTURES = (*GO_NAMES, *_KERNEL_NAMES)
 
 _WORD = "|".join(sorted(map(re.escape, ARCHITECTURES), key=len, reverse=True))
@@ -69,12 +72,15 @@ def one_arch_url(line: str) -> tuple[str, str] | None:
     return None
 
 
-def with_placeholder(line: str, arch: str, *, make: bool = False) -> str:
-    """The line with the architecture's name replaced by the variable that holds it."""
-    variable = "$(ARCH)" if make else "${TARGETARCH}"
-    if arch in _KERNEL_NAMES:
-        variable = "$(UNAME_ARCH)" if make else "${UNAME_ARCH}"
-    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(arch)}(?![A-Za-z0-9])", lambda _: variable, line)
+def for_any(line: str, arch: str, *, go: str = "", kernel: str = "") -> str:
+    """The line with the architecture's name replaced by what says it on any machine: ``go`` stands for one of Go's
+    names, ``kernel`` for one of uname's. Empty where neither gives that spelling, or quotes keep it from being
+    expanded."""
+    value = go if arch in _GO_ONLY else kernel if arch in _UNAME_SAYS else ""
+    named = re.compile(rf"(?<![A-Za-z0-9]){re.escape(arch)}(?![A-Za-z0-9])")
+    if not value or any(line.count("'", 0, match.start()) % 2 for match in named.finditer(line)):
+        return ""
+    return named.sub(lambda _: value, line)
 
 
 def constant_goarch(line: str) -> str:
