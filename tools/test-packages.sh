@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The Debian packages that the tests on real parts need: installed when root, named exactly when not.
 set -euo pipefail
-packages=(docker.io docker-registry skopeo buildah podman umoci qemu-user-static
+packages=(git arch-test docker.io docker-registry skopeo buildah podman umoci qemu-user-static
     apache2-utils openssl zstd iptables iproute2 ca-certificates mmdebstrap socat nginx-light chromium)
 
 missing=()

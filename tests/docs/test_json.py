@@ -34,7 +34,7 @@ def keys_of(command: str) -> set[str]:
 def test_keys(command: str, items: str, shell: Shell) -> None:
     """The document and its items have no key that the page does not name."""
     name = command.split()[0]
-    document: dict[str, Any] = json.loads(shell.run(f"manyfest {command} --json"))
+    document: dict[str, Any] = json.loads(shell.run(f"manyfest -q {command} --json"))
     assert document.keys() <= keys_of(name)
     for item in document[items]:
         assert item.keys() <= keys_of(name)

@@ -339,7 +339,7 @@ class Connection:
         return Cut(message, hint=hint, answered=True) if answered else Unreachable(message, hint=hint)
 
     def _gone(self, error: OSError, *, answered: bool = False) -> Unreachable:
-        if _is_ssl(error, "SSLError") and not _is_ssl(error, "SSLEOFError"):
+        if _is_ssl(error, "SSLError") and not _is_ssl(error, "SSLEOFError", "SSLZeroReturnError"):
             from manyfest.stores.registry.tls import tls_error
 
             return tls_error(error, self.peer)

@@ -121,7 +121,8 @@ def tls_error(error: OSError, peer: str) -> Unreachable:
             f"{peer}: expected TLS, got something else; this looks like a plain HTTP server",
             hint="allow it with --insecure, or plain_http = true for this host in the configuration file",
         )
-    if isinstance(error, ssl.SSLEOFError | ConnectionError):
+    # Python before 3.11.4 gives a zero return where OpenSSL says that the answer was no TLS.
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         return NotTLS(
             f"{peer}: the connection was closed during the TLS handshake",
             hint="the port may speak plain HTTP (--insecure allows that), or a firewall hung up",
