@@ -459,3 +459,19 @@ def test_a_target_with_tag_and_digest_gets_its_tag(run: Run, host: str, layout: 
     refused = run("copy", f"{layout}:attested", f"docker://{name}:v2@{digest}", ok=False)
     assert (refused.code, "the target names" in refused.err) == (2, True)
     assert run("tags", name).out.split() == ["old", "v1"]
+
+
+def test_a_docker_archive_is_not_copied_into_itself(run: Run, tmp_path: Path) -> None:
+    """Writing one replaces the file, and with it the images that were not copied."""
+    with Layout.create(str(tmp_path / "images")) as store:
+        make_image(store, "linux/amd64", tag="v1")
+    archive = tmp_path / "saved.tar"
+    run("copy", f"oci:{tmp_path}/images:v1", f"docker-archive:{archive}:app:a")
+    before = archive.read_bytes()
+    (tmp_path / "same.tar").symlink_to(archive)
+    refused = run(
+        "copy", f"docker-archive:{archive}:app:a", f"docker-archive:{tmp_path}/same.tar:app:b", ok=False
+    )
+    assert refused.code == 2
+    assert "would replace the file that is read" in refused.err
+    assert archive.read_bytes() == before

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"--tag {wrong!r}: not a tag, expected up to 128 of A-Z a-z 0-9 _ . -",
             hint="only what follows the colon: the repository is DST's",
         )
+    _refuse_own_file(args.source, args.target)
     with Places(args, console) as places:
         places.warm(args.source, *([] if args.dry_run else [args.target]))
         source, name = places.source(args.source)
@@ -97,6 +98,21 @@ def run(args: argparse.Namespace, console: Console) -> int:
     }
     console.result({**shown, "transfer": transfer.to_json()}, str(copied.digest))
     return 0
+
+
+def _refuse_own_file(source: str, target: str) -> None:
+    """Raise :class:`InputError` for a docker-archive copied into itself: writing one replaces the whole file."""
+    import os
+
+    from manyfest.stores.places import Place
+
+    one, other = Place.parse(source), Place.parse(target)
+    both = one.transport == other.transport == "docker-archive"
+    if both and os.path.realpath(one.location) == os.path.realpath(other.location):
+        raise InputError(
+            f"{target}: would replace the file that is read, with every other image in it",
+            hint="write to another file",
+        )
 
 
 def _holds_one(target: str) -> bool:
