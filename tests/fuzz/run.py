@@ -90,9 +90,28 @@ def challenge(data: bytes) -> None:
     challenges([data.decode("latin-1")])
 
 
+def deployment(data: bytes) -> None:
+    """A Compose file, Kubernetes YAML and a Dockerfile of what shall run."""
+    from manyfest.coverage import kubernetes
+    from manyfest.coverage.compose import Compose
+    from manyfest.coverage.dockerfile import bases
+    from manyfest.coverage.marked import load
+    from manyfest.errors import Error
+
+    try:
+        bases(data.decode("utf-8", "replace"), "Dockerfile")
+    except Error:
+        pass
+    for each in load(data, "x.yaml"):
+        if kubernetes.is_object(each):
+            list(kubernetes.uses_of(each))
+        else:
+            Compose({}).uses(each)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (document, config, layer, program, reference, platform, challenge)
+    for function in (document, config, layer, program, reference, platform, challenge, deployment)
 }
 
 

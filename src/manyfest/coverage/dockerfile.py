@@ -134,6 +134,8 @@ def _instructions(text: str) -> Iterator[tuple[int, str, int, str]]:
             at += 1
             if not following.lstrip().startswith("#"):
                 line = line.rstrip()[: -len(escape)] + following
+        if not line.strip():
+            continue  # nothing but a sign of continuation
         word = line.split(None, 1)[0]
         rest = line.lstrip()[len(word) :]
         for _, name in _HERE.findall(rest) if word.upper() in ("RUN", "COPY", "ADD") else ():

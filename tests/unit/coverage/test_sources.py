@@ -305,3 +305,10 @@ def test_words_are_files_or_images(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM \xff")
     with pytest.raises(InvalidSpec, match="not UTF-8"):
         read([str(tmp_path / "Dockerfile")])
+
+
+def test_a_continuation_of_nothing(tmp_path: Path) -> None:
+    """A line that only continues, and an empty one, are no instruction; they ended the command with a traceback."""
+    path = tmp_path / "Dockerfile"
+    path.write_text("FROM alpine:3\n\\\n\nRUN true\n")
+    assert [use.image for use in read([str(path)]).uses] == ["alpine:3"]
