@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from manyfest.build.dockerfile import Recipe, Stage, Step
     from manyfest.build.ignore import Context
 
-__all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "timestamp"]
+__all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "stage_before", "target_stage", "timestamp"]
 
 _MAX_PASSWD = 4 * 1024 * 1024
 _MANY_FILES = 50_000

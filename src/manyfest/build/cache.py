@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from manyfest.build.layer import Layer, key_of, write_layer
+from manyfest.build.layer import Layer, engine_of, key_of, write_layer, write_tar
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.errors import BuildError, InvalidDigest, InvalidDocument
@@ -22,7 +22,7 @@ from manyfest.stores._cache import cache_folder
 from manyfest.stores._files import Part, Slice, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from manyfest.build.layer import Entry
@@ -65,17 +65,31 @@ class Cache:
             with self._lock:
                 self.reused += 1
             return known
-        blobs = os.path.join(self.root, "blobs")
-        with (
-            translated(blobs, "writing a layer", writing=True),
-            Part(blobs, durable=False) as part,
-        ):
-            layer = write_layer(entries, epoch, compression, part.write, docker=docker)
-            part.commit(self._blob(layer.descriptor.digest))
-        self.save("layers", key, {"layer": layer.descriptor.to_json(), "diff_id": str(layer.diff_id)})
-        with self._lock:
-            self.made += 1
-        return layer
+        return self._write(key, lambda write: write_layer(entries, epoch, compression, write, docker=docker))
+
+    def tar(
+        self, diff_id: Digest, pieces: Callable[[], Iterable[bytes]], compression: str, *, docker: bool
+    ) -> Layer:
+        """The layer of a tar archive whose digest is known: kept from an earlier build, or compressed now.
+
+        Raises :class:`BuildError` if the archive has another digest.
+        """
+        key = f"tar-{diff_id.hex}-{compression}-{engine_of(compression).replace(' ', '-')}" + (
+            "-docker" if docker else ""
+        )
+        known = self._known(key)
+        if known is not None:
+            with self._lock:
+                self.reused += 1
+            return known
+
+        def written(write: Callable[[bytes], None]) -> Layer:
+            layer = write_tar(pieces(), compression, write, docker=docker)
+            if layer.diff_id != diff_id:
+                raise BuildError(f"a layer said to be {diff_id} is {layer.diff_id}")
+            return layer
+
+        return self._write(key, written)
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> Readable:
         """A stream of a layer made here. Raises :class:`~manyfest.errors.NotFound`."""
@@ -131,6 +145,19 @@ class Cache:
             os.unlink(path)
             dropped += facts.st_size
         return dropped
+
+    def _write(self, key: str, written: Callable[[Callable[[bytes], None]], Layer]) -> Layer:
+        blobs = os.path.join(self.root, "blobs")
+        with (
+            translated(blobs, "writing a layer", writing=True),
+            Part(blobs, durable=False) as part,
+        ):
+            layer = written(part.write)
+            part.commit(self._blob(layer.descriptor.digest))
+        self.save("layers", key, {"layer": layer.descriptor.to_json(), "diff_id": str(layer.diff_id)})
+        with self._lock:
+            self.made += 1
+        return layer
 
     def _known(self, key: str) -> Layer | None:
         value = self.read("layers", key)

@@ -177,9 +177,16 @@ def write_layer(
     entries: Sequence[Entry], epoch: int, compression: str, write: Callable[[bytes], None], *, docker: bool
 ) -> Layer:
     """Write the compressed layer piece by piece. Raises what reading the entries raises."""
+    return write_tar(tar_pieces(entries, epoch), compression, write, docker=docker)
+
+
+def write_tar(
+    pieces: Iterable[bytes], compression: str, write: Callable[[bytes], None], *, docker: bool
+) -> Layer:
+    """Compress a tar archive that comes in pieces."""
     plain, stored, size = hashlib.sha256(), hashlib.sha256(), 0
     engine = compressor(compression)
-    for piece in tar_pieces(entries, epoch):
+    for piece in pieces:
         plain.update(piece)
         data = engine.compress(piece)
         if data:

@@ -23,6 +23,7 @@ from manyfest.build.bases import Bases
 from manyfest.build.built import Built
 from manyfest.build.cache import Cache, Hashes
 from manyfest.build.dockerfile import parse
+from manyfest.build.engines import Task, first_run, order_for, run_all
 from manyfest.build.expand import PROXIES
 from manyfest.build.ignore import Context, matcher_for
 from manyfest.build.layer import COMPRESSIONS, Layer, engine_of, key_of, media_type_of
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from manyfest.build.assemble import Result
     from manyfest.build.bases import Base, OpenSource
     from manyfest.build.dockerfile import Recipe
+    from manyfest.build.engines import Choice, Engines, Made
     from manyfest.build.project import Project
     from manyfest.build.toolchains import Job
 
@@ -120,18 +122,27 @@ class Options(Value):
 
 
 class Planned(Value):
-    """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed."""
+    """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed.
 
-    __slots__ = ("bases", "dockerfile", "job", "platform")
+    ``choice``: which engine builds it; ``None`` for the embedded builder.
+    """
+
+    __slots__ = ("bases", "choice", "dockerfile", "job", "platform")
     bases: tuple[tuple[str, str, str], ...]
+    choice: Choice | None
     dockerfile: str
     job: Job | None
     platform: Platform
 
     def __init__(
-        self, platform: Platform, dockerfile: str, bases: tuple[tuple[str, str, str], ...], job: Job | None
+        self,
+        platform: Platform,
+        dockerfile: str,
+        bases: tuple[tuple[str, str, str], ...],
+        job: Job | None,
+        choice: Choice | None = None,
     ) -> None:
-        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job)
+        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job, choice=choice)
 
 
 def plan(
@@ -140,12 +151,14 @@ def plan(
     host: Platform,
     open_source: OpenSource,
     cache: Cache,
+    engines: Engines | None = None,
 ) -> list[Planned]:
-    """What :func:`build` would do, platform by platform. Resolves bases, compiles nothing.
+    """What :func:`build` would do, platform by platform. Resolves bases, asks engines whether they are there,
+    compiles nothing.
 
-    Raises what reading the Dockerfiles and resolving bases raises.
+    Raises what reading the Dockerfiles, choosing engines and resolving bases raises.
     """
-    work = _Work(project, options, host, open_source, cache)
+    work = _Work(project, options, host, open_source, cache, engines=engines)
     try:
         return work.planned()
     finally:
@@ -159,14 +172,16 @@ def build(
     open_source: OpenSource,
     cache: Cache,
     *,
+    engines: Engines | None = None,
     on_step: Callable[[str], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Built:
     """Build all platforms. ``on_step`` hears what was done, ``on_warning`` what should be looked at, each once.
 
+    ``engines`` build what has a RUN; without them a RUN is an error.
     Raises :class:`InvalidProject`, :class:`BuildError`, or what the bases' places raise. Nothing is pushed.
     """
-    work = _Work(project, options, host, open_source, cache, on_step, on_warning)
+    work = _Work(project, options, host, open_source, cache, on_step, on_warning, engines=engines)
     try:
         return work.built()
     finally:
@@ -195,7 +210,11 @@ class _Work:
         cache: Cache,
         on_step: Callable[[str], None] | None = None,
         on_warning: Callable[[str], None] | None = None,
+        *,
+        engines: Engines | None = None,
     ) -> None:
+        self.engines = engines
+        self.choices: dict[Platform, Choice] = {}
         self.project = project
         self.options = options
         self.host = host
@@ -209,6 +228,7 @@ class _Work:
         self._lock = threading.Lock()
         self._assemblers: list[Assembler] = []
         self._recipes: dict[str, Recipe] = {}
+        self._texts: dict[str, str] = {}
         self.compiler = (
             None
             if project.compile is None
@@ -233,7 +253,8 @@ class _Work:
             assembler = self._assembler(platform, {})
             job = self.compiler.job(platform) if self.compiler is not None else None
             path = self.project.dockerfile_for(platform)
-            made.append(Planned(platform, path, tuple(self._bases_of(assembler)), job))
+            bases = tuple(self._bases_of(assembler))
+            made.append(Planned(platform, path, bases, job, self.choices.get(platform)))
         return made
 
     def built(self) -> Built:
@@ -245,16 +266,22 @@ class _Work:
         # 3.
         results = self.pool.map(
             lambda platform: (platform, self._assembled(platform, over.get(platform, {}))),
-            self.options.platforms,
+            [platform for platform in self.options.platforms if platform not in self.choices],
         )
+        ran = self._run_engines(over)
         self._warn_unused()
         # 4.
         written = self._write(results)
         # 5.
         built = Built(self.cache)
         entries = []
-        for platform, result in results:
-            document = self._image(built, platform, result, [written[id(each)] for each in result.layers])
+        embedded = dict(results)
+        for platform in self.options.platforms:
+            if platform in ran:
+                document = self._taken(built, platform, ran[platform])
+            else:
+                result = embedded[platform]
+                document = self._image(built, platform, result, [written[id(each)] for each in result.layers])
             entries.append(document.descriptor.with_platform(platform))
         edit.refuse_duplicates(entries)
         built.index = edit.build(
@@ -272,10 +299,37 @@ class _Work:
                 raise InputError(f"{platform} is asked for twice")
             seen.add(normalise(platform))
             recipe = self._recipe(platform)
-            for stage in needed_stages(recipe, self._target()):
-                for step in stage.steps:
-                    if step.name == "RUN":
-                        raise refuse_run(step, recipe.where(step.line), str(platform))
+            step = first_run(recipe, self._target())
+            if step is None:
+                continue
+            if self.engines is None:
+                raise refuse_run(step, recipe.where(step.line), str(platform))
+            self.choices[platform] = self.engines.choose(platform, recipe.where(step.line))
+
+    def _run_engines(self, over: Mapping[Platform, Mapping[str, str]]) -> dict[Platform, Made]:
+        """What engines make of the platforms that they were chosen for."""
+        tasks = []
+        for platform, choice in self.choices.items():
+            assembler = self._assembler(platform, over.get(platform, {}))
+            text = self._texts[self.project.dockerfile_for(platform)]
+            order, base = order_for(assembler, text)
+            tasks.append(Task(order, choice, assembler.context, base))
+        if not tasks or self.engines is None:
+            return {}
+
+        def told(platform: Platform, choice: Choice, reused: bool) -> None:
+            self._tell(f"built for {platform} " + ("(unchanged)" if reused else f"with {choice}"))
+
+        docker = self.options.type == "docker"
+        return run_all(
+            tasks,
+            self.engines,
+            self.cache,
+            self.options.compression,
+            docker=docker,
+            jobs=self.options.jobs,
+            on_done=told,
+        )
 
     def _target(self) -> str:
         return self.options.target or self.project.target
@@ -288,6 +342,7 @@ class _Work:
                     text = file.read()
             except OSError as error:
                 raise InvalidProject(f"{path}: {error.strerror}") from error
+            self._texts[path] = text
             recipe = self._recipes[path] = parse(text, _shown(path))
             for warning in recipe.warnings:
                 self._warn_once(warning)
@@ -306,7 +361,7 @@ class _Work:
         assembler = Assembler(
             self._recipe(platform),
             platform,
-            self.host,
+            self.choices[platform].builder.platform() if platform in self.choices else self.host,
             context,
             self.bases,
             args={**dict(self.project.args), **dict(self.options.args)},
@@ -375,11 +430,8 @@ class _Work:
         return {each: layers[key] for each, key in keys.items()}
 
     def _image(self, built: Built, platform: Platform, result: Result, layers: list[Layer]) -> Document:
-        docker = self.options.type == "docker"
         base = result.base
-        config = {k: v for k, v in result.config.items() if v not in (None, {}, [])}
-        if self.options.labels:
-            config["Labels"] = {**(config.get("Labels") or {}), **dict(self.options.labels)}
+        config = self._settings(result.config)
         below = list(base.config.diff_ids) if base is not None else []
         fields = {
             "created": assemble.timestamp(self.options.epoch),
@@ -395,9 +447,43 @@ class _Work:
             },
             "history": result.history,
         }
+        return self._noted(built, platform, fields, base, layers)
+
+    def _taken(self, built: Built, platform: Platform, made: Made) -> Document:
+        """An engine's image. It knows nothing of our variants: a base for arm/v6 may serve arm/v7."""
+        fields = {
+            **made.fields,
+            "architecture": platform.architecture,
+            "os": platform.os,
+            **({"variant": platform.variant} if platform.variant else {}),
+            "config": self._settings(
+                {k: v for k, v in made.fields["config"].items() if v not in ("", False)}
+            ),
+        }
+        return self._noted(built, platform, fields, made.base, list(made.layers), made.below)
+
+    def _settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """An image's settings without empty ones, with the labels that were asked for."""
+        config = {k: v for k, v in settings.items() if v not in (None, {}, [])}
+        if self.options.labels:
+            config["Labels"] = {**(config.get("Labels") or {}), **dict(self.options.labels)}
+        return config
+
+    def _noted(
+        self,
+        built: Built,
+        platform: Platform,
+        fields: Mapping[str, Any],
+        base: Base | None,
+        layers: Sequence[Layer],
+        below: int | None = None,
+    ) -> Document:
+        """The manifest over a configuration. ``below``: how many layers are the base's, by default all it has."""
+        docker = self.options.type == "docker"
         raw = _encoded(fields)
         config_type = mediatypes.DOCKER_CONFIG if docker else mediatypes.OCI_CONFIG
-        stored = [self._base_layer(each, base.name) for each in base.layers] if base is not None else []
+        own = base.layers[:below] if base is not None else ()
+        stored = [self._base_layer(each, base.name) for each in own] if base is not None else []
         manifest: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST,
@@ -410,7 +496,7 @@ class _Work:
         if annotations and not docker:
             manifest["annotations"] = annotations
         document = Document(manifest["mediaType"], _encoded(manifest))
-        sources = {} if base is None else {layer.digest: base.source for layer in base.layers}
+        sources = {} if base is None else {layer.digest: base.source for layer in own}
         built.note(document, platform, raw, sources)
         return document
 

@@ -34,15 +34,26 @@ class Project(Value):
     """A folder that can be built.
 
     ``dockerfiles``: the files named after an architecture, by platform. ``dockerfile``: the one for all others, or
-    empty. ``platforms``: what the project says it is for, may be empty.
+    empty. ``platforms``: what the project says it is for, may be empty. ``nodes``: engines by platform.
     """
 
-    __slots__ = ("args", "compile", "dockerfile", "dockerfiles", "folder", "platforms", "spec", "target")
+    __slots__ = (
+        "args",
+        "compile",
+        "dockerfile",
+        "dockerfiles",
+        "folder",
+        "nodes",
+        "platforms",
+        "spec",
+        "target",
+    )
     args: tuple[tuple[str, str], ...]
     compile: Compile | None
     dockerfile: str
     dockerfiles: tuple[tuple[Platform, str], ...]
     folder: str
+    nodes: tuple[tuple[Platform, str], ...]
     platforms: tuple[Platform, ...]
     spec: Spec | None
     target: str
@@ -55,6 +66,7 @@ class Project(Value):
         *,
         args: tuple[tuple[str, str], ...] = (),
         compile: Compile | None = None,
+        nodes: tuple[tuple[Platform, str], ...] = (),
         platforms: tuple[Platform, ...] = (),
         spec: Spec | None = None,
         target: str = "",
@@ -65,6 +77,7 @@ class Project(Value):
             dockerfiles=dockerfiles,
             args=args,
             compile=compile,
+            nodes=nodes,
             platforms=platforms,
             spec=spec,
             target=target,
@@ -116,6 +129,7 @@ def load(folder: str, dockerfile: str = "") -> Project:
         compile=_compile(where.mapping(keys, "compile", _COMPILE_KEYS), where)
         if keys.get("compile")
         else None,
+        nodes=where.nodes(keys),
         platforms=platforms,
         spec=spec,
         target=where.text(build, "build.target"),
@@ -258,6 +272,16 @@ class _Where:
                     hint=f"did you mean {near}?" if near else "",
                 )
             made.append(platform)
+        return tuple(made)
+
+    def nodes(self, fields: Mapping[str, Any]) -> tuple[tuple[Platform, str], ...]:
+        """``nodes:``."""
+        made = []
+        for key, engine in self.pairs(fields, "nodes"):
+            try:
+                made.append((Platform.parse(key), engine))
+            except InvalidPlatform as error:
+                raise self.wrong(f"nodes.{key}", str(error), hint=error.hint) from error
         return tuple(made)
 
     def _position(self, path: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from manyfest.build.built import Built
+    from manyfest.build.engines import Engines
     from manyfest.build.plan import Options, Planned
     from manyfest.build.project import Project
     from manyfest.cli.console import Console
@@ -32,8 +33,9 @@ EXAMPLES = (
 def configure(parser: CommandParser) -> None:
     """docker build's options where there are such."""
     parser.description = (
-        "Compile for every platform, carry out the Dockerfile for each, and push one index. Nothing inside an image is "
-        "run, so no daemon is needed and no RUN is possible. The same files give the same digests; what the target has "
+        "Compile for every platform, carry out the Dockerfile for each, and push one index. Where a Dockerfile has no "
+        "RUN no daemon is needed, and the same files give the same digests. Where it has one, an engine builds that "
+        "platform: the node named for it, or docker, podman or buildah here, natively or emulated. What the target has "
         "is not sent again. Name, platforms and compile step may stand in manyfest.yaml."
     )
     parser.add_argument(
@@ -78,6 +80,22 @@ def configure(parser: CommandParser) -> None:
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
     )
     add_gate(parser)
+    parser.add_argument(
+        "--engine", choices=("docker", "podman", "buildah"), default="",
+        help="who builds what has a RUN (default: the first that answers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--node", metavar="P=WHERE", action="append",
+        help="build platform P, if it has a RUN, on the engine at WHERE: ssh://…, tcp://…, unix://… or a Docker "
+        "context; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--network", metavar="NAME", default="", help="what RUN may reach, as the engine names it: none, host"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true",
+        help="let engines finish the other platforms when one fails; nothing is pushed, and the next build resumes",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be done for each platform")
     parser.add_argument("--no-cache", action="store_true", help="use nothing of earlier builds")
     parser.add_argument(
@@ -100,16 +118,45 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise InputError("where to push to?", hint="-t NAME, or image: in manyfest.yaml; oci:DIR is a folder")
     cache = Cache(fresh=args.no_cache)
     host = host_platform()
+    engines = _engines(args, project)
     with Places(args, console) as places:
         if args.dry_run:
-            return _tell_plan(console, plan(project, options, host, places.source, cache))
+            return _tell_plan(console, plan(project, options, host, places.source, cache, engines))
         built = build(
-            project, options, host, places.source, cache, on_step=console.detail, on_warning=console.warn
+            project,
+            options,
+            host,
+            places.source,
+            cache,
+            engines=engines,
+            on_step=console.detail,
+            on_warning=console.warn,
         )
         _verify(args, console, project, built, names[0])
         _push(args, console, project, built, names, places)
     cache.prune()
     return 0
+
+
+def _engines(args: argparse.Namespace, project: Project) -> Engines:
+    """For what has a RUN; nothing is asked or started before it is needed."""
+    from manyfest.build.engines import Engines
+    from manyfest.emulate.binfmt import Binfmt
+    from manyfest.emulate.doctor import examine
+
+    nodes = dict(project.nodes)
+    for text in args.node or ():
+        platform, equals, where = text.partition("=")
+        if not equals or not where:
+            raise InputError(f"--node {text}: expected PLATFORM=WHERE, such as linux/arm64=ssh://user@host")
+        nodes = {**nodes, **dict.fromkeys(platforms([platform]), where)}
+    return Engines(
+        lambda: examine(Binfmt()),
+        engine=args.engine,
+        nodes=nodes,
+        keep_going=args.keep_going,
+        network=args.network,
+    )
 
 
 def _verify(args: argparse.Namespace, console: Console, project: Project, built: Built, name: str) -> None:
@@ -257,12 +304,16 @@ def _without_credentials(url: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
+_NO_RUN = "nothing has to run"
+
+
 def _tell_plan(console: Console, planned: list[Planned]) -> int:
     value = [
         {
             "platform": str(each.platform),
             "dockerfile": each.dockerfile,
-            "builder": "embedded",
+            "builder": "embedded" if each.choice is None else str(each.choice),
+            "why": _NO_RUN if each.choice is None else each.choice.why,
             "bases": [{"stage": s, "name": n, "digest": d or None} for s, n, d in each.bases],
             "compile": None
             if each.job is None
@@ -279,7 +330,8 @@ def _tell_plan(console: Console, planned: list[Planned]) -> int:
         lines += [
             f"{each.platform}",
             f"  dockerfile: {each.dockerfile}",
-            "  builder:    embedded (nothing has to run)",
+            "  builder:    "
+            + (f"embedded ({_NO_RUN})" if each.choice is None else f"{each.choice} ({each.choice.why})"),
         ]
         lines += [
             f"  base:       {name}"

@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building one image for one platform with Docker, Podman or Buildah, by their own commands.
+
+The image comes back as an archive of ``docker save``, without a registry. Everything an engine is told to keep for the
+time of a build carries a name that starts with ``manyfest-build-``, and is removed whatever happens.
+
+* Docker builds with BuildKit where its command can: up to version 22 with ``DOCKER_BUILDKIT=1``, from 23 on with the
+  plugin buildx; else with its classic builder, or if ``DOCKER_BUILDKIT=0`` says so.
+* Podman and Buildah write Docker's format, which keeps ``SHELL`` and ``HEALTHCHECK``. How containers are kept apart is
+  theirs to choose; ``BUILDAH_ISOLATION=chroot`` helps where no runtime can start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from manyfest.engines.host import host
+from manyfest.errors import EngineError, InvalidPlatform
+from manyfest.platforms import Platform, normalise
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["NAMES", "Builder", "Order", "find", "on_node"]
+
+NAMES = ("docker", "podman", "buildah")
+
+CALL_TIMEOUT_S = 60.0
+GRACE_S = 15.0
+"""Seconds that an engine's command gets to end by itself once it was told to."""
+
+KEPT_LINES = 400
+SHOWN_LINES = 12
+_MAX_LINE = 2000
+_BUILDKIT_STEP = re.compile(r"^#(\d+) (\[.*)$")
+_BUILDKIT_ERROR = re.compile(r"^#(\d+) ERROR")
+_PLAIN_STEP = re.compile(r"^(?:\[[^\]]+\] )?(?:Step|STEP) \d+/\d+ ?: (.+)$")
+_COUNT = re.compile(r"^\[[^\]]*\] ")
+
+
+class Order(Value):
+    """What to build. ``bases``: words in the Dockerfile's text that stand for images, and which those are, pinned.
+
+    ``text``: the Dockerfile; ``context``: a folder; ``args``: names and values; ``network``: RUN's, empty
+    for the engine's usual one; ``target``: a stage, or empty.
+    """
+
+    __slots__ = ("args", "bases", "context", "network", "platform", "target", "text")
+    args: tuple[tuple[str, str], ...]
+    bases: tuple[tuple[str, str, Platform], ...]
+    context: str
+    network: str
+    platform: Platform
+    target: str
+    text: str
+
+    def __init__(
+        self,
+        platform: Platform,
+        text: str,
+        context: str,
+        *,
+        args: tuple[tuple[str, str], ...] = (),
+        bases: tuple[tuple[str, str, Platform], ...] = (),
+        network: str = "",
+        target: str = "",
+    ) -> None:
+        self._set(
+            platform=platform,
+            text=text,
+            context=context,
+            args=args,
+            bases=bases,
+            network=network,
+            target=target,
+        )
+
+
+class Builder:
+    """One engine. ``mode``: ``BuildKit``, ``buildx`` or ``classic`` for Docker, else empty. Safe for threads."""
+
+    def __init__(self, name: str, path: str, *, mode: str = "", where: str = "") -> None:
+        """``where``: a URL as in ``DOCKER_HOST``, the name of a Docker context, or empty for the usual engine."""
+        self.name = name
+        self.mode = mode
+        self.where = where
+        self._command = [path, *_address(name, where)]
+        self._platform: Platform | None = None
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Is it on another machine, whose emulators cannot be seen from here?"""
+        where = self.where or (os.environ.get("DOCKER_HOST", "") if self.name == "docker" else "")
+        return bool(where) and not where.startswith(("unix://", "fd://"))
+
+    def platform(self) -> Platform:
+        """What the engine runs on, asked once. Raises :class:`EngineError` when it does not answer."""
+        with self._asking:
+            if self._platform is None:
+                self._platform = self._ask()
+            return self._platform
+
+    def build(self, order: Order, archive: str, *, no_cache: bool = False) -> None:
+        """Build, and write the image to the file ``archive``. The Dockerfile is written beside it for that time.
+
+        Raises :class:`EngineError` with the step and the last lines of what the engine said.
+        """
+        token = f"manyfest-build-{secrets.token_hex(8)}"
+        image = token if self.name == "docker" else f"localhost/{token}:1"
+        file = f"{archive}.Dockerfile"
+        given: list[str] = []
+        try:
+            text = order.text
+            for at, (word, name, platform) in enumerate(order.bases):
+                text = text.replace(word, self._base(name, platform, f"{token}-{at}", given))
+            with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
+                out.write(text)
+            self._call(self._build_words(order, file, image, no_cache), told=True)
+            given.append(image)
+            self._call(self._save_words(image, archive))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
+            self._clean(token, [*given, image])
+
+    def stop(self) -> None:
+        """End what runs, from another thread, and start nothing any more; :meth:`build` raises and cleans up."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            _signal(process, signal.SIGTERM)
+
+    def __str__(self) -> str:
+        shown = f"{self.name} ({self.mode})" if self.mode else self.name
+        return f"{shown} at {self.where}" if self.where else shown
+
+    def _base(self, name: str, platform: Platform, token: str, given: list[str]) -> str:
+        """What to write after FROM for a pinned image."""
+        if self.name == "docker":
+            return name
+        # Podman and Buildah name containers after the image: under a name of ours they can be told from others.
+        words = ["pull", "--quiet", "--platform", _spelled(platform)]
+        said = self._call([*words, *_loopback(name), name])
+        local = f"localhost/{token}:1"
+        self._call(["tag", said.split()[-1] if said.split() else name, local])
+        given.append(local)
+        return local
+
+    def _build_words(self, order: Order, file: str, image: str, no_cache: bool) -> list[str]:
+        words = {
+            "BuildKit": ["build"],
+            "buildx": ["buildx", "build", "--load", "--provenance=false", "--progress=plain"],
+            "classic": ["build", "--force-rm"],
+        }.get(self.mode, ["build", "--format", "docker", "--layers=false"])
+        words = [*words, "--platform", _spelled(order.platform), "--tag", image, "--file", file]
+        for name, value in order.args:
+            words += ["--build-arg", f"{name}={value}"]
+        words += ["--target", order.target] if order.target else []
+        words += ["--network", order.network] if order.network else []
+        words += ["--no-cache"] if no_cache else []
+        return [*words, order.context]
+
+    def _save_words(self, image: str, archive: str) -> list[str]:
+        if self.name == "buildah":
+            return ["push", "--quiet", image, f"docker-archive:{archive}"]
+        form = ["--format", "docker-archive"] if self.name == "podman" else []
+        return ["save", *form, "--output", archive, image]
+
+    def _clean(self, token: str, images: Sequence[str]) -> None:
+        """Remove what carries our name. What fails is no error: mostly it was not there."""
+        remove = ["rmi", "--force"] if self.name == "buildah" else ["image", "rm", "--force"]
+        for container in self._containers(token):
+            self._quietly("rm", *([] if self.name == "buildah" else ["--force"]), container)
+        for image in dict.fromkeys(reversed(images)):
+            self._quietly(*remove, image)
+
+    def _containers(self, token: str) -> list[str]:
+        """Where a build was killed, Podman and Buildah leave its containers; Docker removes them."""
+        if self.name == "docker":
+            return []
+        words = ["containers", "--json"] if self.name == "buildah" else ["ps", "--all", "--external"]
+        words += [] if self.name == "buildah" else ["--format", "json"]
+        said = self._quietly(*words)
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            rows = [
+                (row.get("containername") or (row.get("Names") or [""])[0], row) for row in json.loads(said)
+            ]
+            return [str(row.get("id") or row.get("Id")) for name, row in rows if str(name).startswith(token)]
+        return []
+
+    def _ask(self) -> Platform:
+        if self.name == "docker":
+            said = self._call(["version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"], CALL_TIMEOUT_S)
+        elif self.name == "podman":
+            template = "{{with .Server}}{{.OsArch}}{{else}}{{.Client.OsArch}}{{end}}"
+            said = self._call(["version", "--format", template], CALL_TIMEOUT_S)
+        else:
+            self._call(["version"], CALL_TIMEOUT_S)
+            said = str(host())
+        try:
+            return normalise(Platform.parse(said.strip().splitlines()[-1] if said.strip() else ""))
+        except InvalidPlatform as error:
+            raise EngineError(f"{self}: says it runs on a strange platform: {error}") from error
+
+    def _environment(self) -> dict[str, str]:
+        env = {**os.environ, "BUILDKIT_PROGRESS": "plain", "NO_COLOR": "1"}
+        if self.name == "docker":
+            env["DOCKER_BUILDKIT"] = "0" if self.mode == "classic" else "1"
+        return env
+
+    def _call(self, words: Sequence[str], timeout_s: float | None = None, *, told: bool = False) -> str:
+        """What a command prints, the end of it. ``told``: an error shows the step and the last lines."""
+        lines: deque[str] = deque(maxlen=KEPT_LINES)
+        process = self._start(words)
+        timer = threading.Timer(timeout_s or 0, _signal, (process, signal.SIGKILL))
+        try:
+            if timeout_s is not None:
+                timer.start()
+            assert process.stdout is not None
+            while line := process.stdout.readline(_MAX_LINE):
+                lines.append(line.decode("utf-8", "replace").rstrip())
+            process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            timer.cancel()
+            process.stdout and process.stdout.close()
+            with self._lock:
+                self._running.discard(process)
+        if process.returncode and self._stopped:
+            raise EngineError(f"{self}: {words[0]}: stopped")
+        if process.returncode:
+            raise self._failure(words[0], process.returncode, list(lines), told=told)
+        return "\n".join(lines)
+
+    def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise EngineError(f"{self}: {words[0]}: stopped")
+            try:
+                # In a group of its own: Ctrl-C reaches us, and we end the command and what it started.
+                process = subprocess.Popen(
+                    [*self._command, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise EngineError(f"{self}: {self._command[0]}: {error.strerror}") from error
+            self._running.add(process)
+            return process
+
+    def _failure(self, word: str, code: int, lines: list[str], *, told: bool) -> EngineError:
+        said = [line for line in lines if line.strip()]
+        last = said[-1].strip() if said else f"exit code {code}"
+        hint = _hint(self.name, "\n".join(said[-SHOWN_LINES:]))
+        if not told:
+            return EngineError(f"{self}: {word}: {last[:400]}", hint=hint)
+        shown = "".join(f"\n    {line}" for line in said[-SHOWN_LINES:]) or f"\n    exit code {code}"
+        step = failed_step(lines)
+        return EngineError(f"{self}: {step or word} failed; it said last:{shown}", hint=hint)
+
+    def _quietly(self, *words: str) -> str:
+        try:
+            done = subprocess.run(
+                [*self._command, *words],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=CALL_TIMEOUT_S,
+                start_new_session=True,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout
+
+
+def find(name: str = "", environment: Mapping[str, str] | None = None) -> Builder:
+    """The engine of that name, or the first of :data:`NAMES` that answers.
+
+    Raises :class:`EngineError` that says which were looked for, and what was wrong with each.
+    """
+    env = os.environ if environment is None else environment
+    if name and name not in NAMES:
+        raise EngineError(f"no engine {name!r}: expected one of {', '.join(NAMES)}")
+    looked = []
+    for candidate in (name,) if name else NAMES:
+        try:
+            builder = _installed(candidate, "", env)
+            builder.platform()
+        except EngineError as error:
+            looked.append(f"{candidate} ({str(error).partition(': ')[2]})")
+            continue
+        return builder
+    more = (
+        f"start {name}, or leave --engine out; or "
+        if name
+        else "apt-get install buildah, podman or docker.io; or "
+    )
+    raise EngineError(
+        f"no container engine; looked for {', '.join(looked)}",
+        hint=f"{more}name a machine: --node linux/arm64=ssh://user@host",
+    )
+
+
+def on_node(where: str, name: str = "", environment: Mapping[str, str] | None = None) -> Builder:
+    """The engine at a URL, or of a Docker context. Raises :class:`EngineError` unless it answers."""
+    env = os.environ if environment is None else environment
+    name = name or "docker"
+    if name == "buildah":
+        raise EngineError("buildah works on its own machine only", hint="--engine docker or podman for nodes")
+    if not where or where.startswith("-"):
+        raise EngineError(f"node {where!r}: expected a URL such as ssh://user@host, or a Docker context")
+    builder = _installed(name, where, env)
+    builder.platform()
+    return builder
+
+
+def failed_step(lines: Sequence[str]) -> str:
+    """The instruction that failed, as far as an engine's output tells: the last that was begun."""
+    step, steps = "", dict[str, str]()
+    for line in lines:
+        if found := _BUILDKIT_STEP.match(line):
+            step = steps[found[1]] = _COUNT.sub("", found[2])
+        elif found := _BUILDKIT_ERROR.match(line):
+            return steps.get(found[1], step)
+        elif found := _PLAIN_STEP.match(line):
+            step = found[1]
+    return step
+
+
+def _installed(name: str, where: str, env: Mapping[str, str]) -> Builder:
+    """An engine's command, the best there is on PATH. Raises :class:`EngineError` for none."""
+    paths = _on_path(name, env.get("PATH", ""))
+    if not paths:
+        raise EngineError(f"{name}: not on PATH")
+    if name != "docker":
+        return Builder(name, paths[0], where=where)
+    if env.get("DOCKER_BUILDKIT") != "0":
+        for path in paths:
+            if mode := _buildkit(path):
+                return Builder(name, path, mode=mode, where=where)
+    return Builder(name, paths[0], mode="classic", where=where)
+
+
+def _on_path(name: str, path: str) -> list[str]:
+    found = (shutil.which(name, path=folder) for folder in path.split(os.pathsep) if folder)
+    return list(dict.fromkeys(os.path.realpath(each) for each in found if each))
+
+
+def _buildkit(path: str) -> str:
+    """``BuildKit`` where the command itself can, ``buildx`` where it has the plugin, else nothing."""
+    plugin = _output(path, "buildx", "version")
+    if plugin.startswith("github.com/docker/buildx"):
+        return "buildx"
+    version = _output(path, "--version")
+    number = re.search(r"version (\d+)\.", version)
+    return "BuildKit" if number and 19 <= int(number[1]) < 23 else ""
+
+
+def _output(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CALL_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _address(name: str, where: str) -> list[str]:
+    if not where:
+        return []
+    if name == "podman":
+        return ["--url", where] if "://" in where else ["--connection", where]
+    return ["--host", where] if "://" in where else ["--context", where]
+
+
+def _loopback(name: str) -> list[str]:
+    """Registries of this machine speak plain HTTP; Docker knows, Podman and Buildah want to be told."""
+    registry = name.partition("/")[0].rpartition(":")[0]
+    return ["--tls-verify=false"] if registry in ("localhost", "127.0.0.1", "[::1]") else []
+
+
+def _spelled(platform: Platform) -> str:
+    return str(platform.replace(os_version="", os_features=(), features=()))
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _hint(name: str, said: str) -> str:
+    lower = said.lower()
+    if "exec format error" in lower:
+        return "the engine has no emulator for that platform: manyfest emulators, there, tells"
+    if "permission denied" in lower and "socket" in lower:
+        return f"add yourself to the group {name}, or run this as root"
+    if "cannot connect" in lower or "error during connect" in lower:
+        return "is the engine still running? start it, or say where it is with DOCKER_HOST"
+    return ""

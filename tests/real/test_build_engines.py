@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dockerfiles with RUN for three architectures: Docker with both its builders, Buildah, under Debian's QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.real.debian import ARCHITECTURES, packages, tar_of
+from tests.real.parts import Done, Host, Registry, need, stop, wait_for
+
+from manyfest.emulate.images import write_image
+from manyfest.platforms import Platform
+from manyfest.stores.layout import Layout
+
+pytestmark = pytest.mark.real
+
+DOCKER = "/usr/bin/docker"
+DEBIAN = ("amd64", "arm64", "s390x")
+PLATFORMS = tuple(ARCHITECTURES[name] for name in DEBIAN)
+MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64", "linux/s390x": "s390x"}
+DOCKERFILE = """\
+ARG BASE
+FROM $BASE AS made
+ARG TARGETARCH
+SHELL ["/bin/busybox", "sh", "-c"]
+RUN busybox uname -m > /arch && \\
+    echo $TARGETARCH >> /arch
+FROM $BASE
+COPY data /data
+COPY --from=made /arch /arch
+RUN echo done >> /arch
+HEALTHCHECK CMD ["true"]
+CMD ["/bin/sh", "-c", "cat /arch /data"]
+"""
+
+
+def rootfs(debian: str) -> bytes:
+    """A layer with a shell and nothing more."""
+    with tarfile.open(fileobj=io.BytesIO(tar_of(packages(debian)["busybox-static"]))) as package:
+        found = package.extractfile("./bin/busybox")
+        assert found is not None
+        busybox = found.read()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in ("bin", "tmp", "etc"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+        program = tarfile.TarInfo("bin/busybox")
+        program.size, program.mode = len(busybox), 0o755
+        archive.addfile(program, io.BytesIO(busybox))
+        for name in ("sh", "cat", "true", "sleep"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, plain: Registry) -> str:
+    """The name of a list of three bases in a registry."""
+    home = tmp_path_factory.mktemp("bases")
+    (home / "run").mkdir(mode=0o700)
+    here, name = Host(home), f"{plain.host}/engines/base"
+    with Layout.create(str(home / "bases")) as layout:
+        for debian in DEBIAN:
+            platform = Platform.parse(ARCHITECTURES[debian])
+            layout.tag(write_image(layout, platform, [rootfs(debian)], settings={}), debian)
+    for debian in DEBIAN:
+        here.manyfest("copy", "-q", f"oci:bases:{debian}", f"{name}:{debian}")
+    here.manyfest("create", f"{name}:1", *(f"{name}:{debian}" for debian in DEBIAN), "--push")
+    return f"{name}:1"
+
+
+@pytest.fixture
+def site(here: Host, engine: str, base: str, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A project with RUN, and engines that keep to this home."""
+    here.env |= {
+        "DOCKER_HOST": engine,
+        "DOCKER_CONFIG": str(here.home / "docker"),
+        "MANYFEST_CACHE": str(here.home / "cache"),
+        "BUILDAH_ISOLATION": "chroot",
+        "CONTAINERS_STORAGE_CONF": str(here.home / "storage.conf"),
+    }
+    (here.home / "docker").mkdir()
+    (here.home / "docker/config.json").write_text("{}")
+    storage = (
+        f'[storage]\ndriver = "vfs"\ngraphroot = "{here.home}/graph"\nrunroot = "{here.home}/graphrun"\n'
+    )
+    (here.home / "storage.conf").write_text(storage)
+    project = here.home / "project"
+    project.mkdir()
+    (project / "Dockerfile").write_text(DOCKERFILE)
+    (project / "data").write_text("from the project\n")
+    return here
+
+
+def build(
+    here: Host, base: str, target: str, *more: str, ok: bool = True, platforms: tuple[str, ...] = PLATFORMS
+) -> Done:
+    words = (
+        "build",
+        "project",
+        "-t",
+        target,
+        "--platform",
+        ",".join(platforms),
+        "--build-arg",
+        f"BASE={base}",
+    )
+    return here.manyfest(*words, "--network", "none", *more, ok=ok)
+
+
+def kept(here: Host) -> str:
+    """What Docker still has of ours."""
+    images = here.run(DOCKER, "image", "ls").out
+    return here.run(DOCKER, "ps", "--all", "--quiet").out + "".join(
+        line for line in images.splitlines() if "manyfest-build" in line
+    )
+
+
+def check_runs(here: Host, target: str) -> None:
+    """Each platform says what it is."""
+    results = here.manyfest("smoke", target, "--json").json["results"]
+    assert [r["platform"] for r in results] == list(PLATFORMS)
+    for result in results:
+        platform = result["platform"]
+        said = f"{MACHINES[platform]}\n{platform.partition('/')[2]}\ndone\nfrom the project\n"
+        assert (result["ok"], result["output"]) == (True, said)
+
+
+@pytest.mark.parametrize("mode", ["BuildKit", "classic", "buildah", "podman"])
+def test_three_platforms(site: Host, base: str, embedded: Registry, mode: str) -> None:
+    """Built, pushed under one name, looked into, run; nothing of it stays, and again nothing is done."""
+    need("buildah", "podman")
+    target = f"{embedded.host}/engines/{mode.lower()}:1"
+    engine = mode if mode in ("buildah", "podman") else "docker"
+    site.env["DOCKER_BUILDKIT"] = "0" if mode == "classic" else "1"
+    # The slow ones build two.
+    platforms = PLATFORMS if mode in ("BuildKit", "buildah") else ("linux/amd64", "linux/s390x")
+    words = ("--engine", engine, "--dry-run", "--json")
+    plan = build(site, base, target, *words, platforms=platforms).json["platforms"]
+    shown = mode if engine == mode else f"docker ({mode})"
+    assert {each["builder"] for each in plan} - {f"{shown}, emulated by qemu-aarch64"} == {
+        f"{shown}, native",
+        f"{shown}, emulated by qemu-s390x",
+    }
+    # Podman in chroots has no network of its own.
+    words = ("--engine", engine, "--json", *(("--network", "host") if mode == "podman" else ()))
+    first = build(site, base, target, *words, platforms=platforms).json
+    site.manyfest("verify", target)
+    if mode in ("BuildKit", "buildah"):
+        check_runs(site, target)
+    assert kept(site) == ""
+    if engine == mode:
+        assert "manyfest" not in site.run("buildah", "images").out
+        assert site.run("buildah", "containers", "--quiet").out == ""
+    again = build(site, base, target, *words, platforms=platforms).json
+    assert again["digest"] == first["digest"]
+    assert [
+        os.path.basename(name) for name in os.listdir(site.home / "cache/build") if "engine" in name
+    ] == []
+
+
+def start(here: Host, *words: str) -> subprocess.Popen[str]:
+    """Our command, under way."""
+    env = {
+        **os.environ,
+        **here.env,
+        "HOME": str(here.home),
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+    }
+    command = [sys.executable, "-m", "manyfest", *words]
+    return subprocess.Popen(
+        command, env=env, cwd=here.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 40
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def runs(marker: str) -> list[int]:
+    """The processes of this machine that sleep for so long."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[-3:-1] == [b"sleep", marker.encode()]:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_failures_are_told_and_resumed(site: Host, base: str, embedded: Registry) -> None:
+    """One of three fails: nothing is pushed; with --keep-going only that one is built the next time."""
+    target = f"{embedded.host}/engines/resumed:1"
+    (site.home / "project/.dockerignore").write_text("Dockerfile*\n")
+    file = site.home / "project/Dockerfile"
+    file.write_text(
+        f'FROM {base}\nARG TARGETARCH\nRUN echo begun && [ "$TARGETARCH" != s390x ]\nCOPY data /\n'
+    )
+    done = build(site, base, target, "--engine", "buildah", "--keep-going", ok=False)
+    assert done.code == 3
+    assert "building for linux/s390x: emulated by qemu-s390x: buildah: RUN echo begun" in done.err
+    assert "    begun" in done.err
+    assert site.manyfest("resolve", target, ok=False).code == 3
+    # What is fixed elsewhere is not asked for again: without an engine the two others are still there.
+    (site.home / "project/Dockerfile.s390x").write_text("FROM scratch\nCOPY data /\n")
+    made = build(site, base, target, "--engine", "buildah", "-v").err
+    assert [line for line in made.splitlines() if "built for" in line] == [
+        "built for linux/amd64 (unchanged)",
+        "built for linux/arm64 (unchanged)",
+    ]
+    assert len(site.manyfest("inspect", "--raw", target).json["manifests"]) == 3
+
+
+def test_a_node_and_the_embedded_builder_join(site: Host, base: str, embedded: Registry) -> None:
+    """One platform with RUN on a node, another without: one list. The node needs no engine here."""
+    target = f"{embedded.host}/engines/joined:1"
+    project = site.home / "project"
+    (project / "Dockerfile").write_text("FROM scratch\nCOPY data /data\n")
+    (project / "Dockerfile.amd64").write_text(f"FROM {base}\nRUN echo x > /x\n")
+    node = f"linux/amd64={site.env.pop('DOCKER_HOST')}"
+    words = ("build", "project", "-t", target, "--platform", "linux/amd64,linux/arm64", "--network", "none")
+    plan = site.manyfest(*words, "--node", node, "--dry-run").out
+    assert f"docker (BuildKit) at {node.partition('=')[2]}, native (--node {node}" in plan
+    assert "embedded (nothing has to run)" in plan
+    site.manyfest(*words, "--node", node)
+    first, second = site.manyfest("inspect", "--raw", target).json["manifests"]
+    assert (first["platform"]["architecture"], second["platform"]["architecture"]) == ("amd64", "arm64")
+
+
+def test_no_engine(site: Host, base: str) -> None:
+    """The message says what was looked for."""
+    (site.home / "empty").mkdir()
+    site.env["PATH"] = str(site.home / "empty")
+    done = build(site, base, "oci:out:1", ok=False)
+    assert done.code == 3
+    assert "no container engine; looked for docker (not on PATH), podman (not on PATH), buildah" in done.err
+    assert "--node" in done.err
+    assert not (site.home / "out").exists()
+
+
+@pytest.mark.parametrize("engine_name", ["docker", "buildah"])
+def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: str) -> None:
+    """SIGTERM while RUN runs: the command ends, nothing of ours stays."""
+    marker = f"{os.getpid()}{len(engine_name)}"
+    (site.home / "project/Dockerfile").write_text(f"FROM {base}\nRUN exec sleep {marker}\n")
+    words = ("build", "project", "-t", "oci:out:1", "--platform", "linux/amd64", "--network", "none")
+    with start(site, *words, "--engine", engine_name) as process:
+        until(lambda: runs(marker), process)
+        process.terminate()
+        _, errors = process.communicate(timeout=40)
+    assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
+    deadline = time.monotonic() + 10
+    while runs(marker):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [name for name in os.listdir(site.home / "cache/build") if name.startswith("engine-")] == []
+    assert not (site.home / "out").exists()
+    if engine_name == "docker":
+        assert kept(site) == ""
+    else:
+        assert "manyfest-build" not in site.run("buildah", "images").out
+        assert site.run("buildah", "containers", "--quiet").out == ""
+
+
+def test_an_engine_that_dies(site: Host, base: str) -> None:
+    """Half way: an error that says so, and no image anywhere."""
+    address, marker = f"unix://{site.home}/d.sock", f"{os.getpid()}9"
+    root = site.home / "second"
+    command = ["dockerd", "--data-root", f"{root}/data", "--exec-root", f"{root}/exec", "-H", address]
+    command += [
+        "--pidfile",
+        f"{site.home}/pid",
+        "--iptables=false",
+        "--bridge=none",
+        "--storage-driver",
+        "vfs",
+    ]
+    (site.home / "project/Dockerfile").write_text(f"FROM {base}\nRUN exec sleep {marker}\n")
+    site.env["DOCKER_HOST"] = address
+    with (site.home / "log").open("wb") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        asked = lambda: site.run(DOCKER, "version", ok=False).code == 0  # noqa: E731
+        wait_for(asked, "dockerd", daemon, site.home / "log")
+        words = ("build", "project", "-t", "oci:out:1", "--platform", "linux/amd64", "--network", "none")
+        with start(site, *words, "--engine", "docker") as process:
+            until(lambda: runs(marker), process)
+            daemon.kill()
+            _, errors = process.communicate(timeout=60)
+    finally:
+        stop(daemon)
+        for left in runs(marker):
+            os.kill(left, signal.SIGKILL)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if str(root).encode() in path.read_bytes():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+    assert process.returncode == 3
+    assert f"building for linux/amd64: native: docker (BuildKit): RUN exec sleep {marker} failed" in errors
+    assert not (site.home / "out").exists()
