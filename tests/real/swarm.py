@@ -243,6 +243,8 @@ def _space(node: SwarmNode, bridge: str, stack: contextlib.ExitStack) -> None:
     _ip("netns", "add", node.space)
     stack.callback(_ip, "netns", "del", node.space)
     _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", node.space)
+    # By name and at once: with its namespace the kernel would remove it later, and the next swarm meets it.
+    stack.callback(_ip, "link", "del", outside)
     _ip("link", "set", outside, "master", bridge, "up")
     _ip("-n", node.space, "addr", "add", f"{node.address}/24", "dev", "eth0")
     _ip("-n", node.space, "link", "set", "eth0", "up")
