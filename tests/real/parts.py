@@ -66,9 +66,9 @@ class Host:
         )
         return result
 
-    def manyfest(self, *args: str, ok: bool = True, stdin: str = "") -> Done:
+    def manyfest(self, *args: str, ok: bool = True, stdin: str = "", timeout: float = 240) -> Done:
         """Run our command as a user would."""
-        return self.run(sys.executable, "-m", "manyfest", *args, ok=ok, stdin=stdin)
+        return self.run(sys.executable, "-m", "manyfest", *args, ok=ok, stdin=stdin, timeout=timeout)
 
 
 @dataclass
