@@ -7,6 +7,7 @@ Downloads are kept under ``$MANYFEST_TEST_CACHE``, or ``tests/.cache`` here, so 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,6 +71,16 @@ def packages(architecture: str) -> dict[str, Path]:
     return found
 
 
+def mirror() -> str:
+    """Debian's archive where this machine's apt finds it; skips where apt knows of none."""
+    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.[ls]*"))]
+    text = "\n".join(file.read_text() for file in files if file.exists())
+    found = re.search(r"^(?:deb\b|URIs:).*?(https?://[^\s\]]+/debian)/?(?:\s|$)", text, re.MULTILINE)
+    if found is None:
+        pytest.skip("apt has no source that is Debian's archive")
+    return found[1]
+
+
 def tar_of(package: Path) -> bytes:
     """What a package installs, as a tar archive: a layer."""
     return subprocess.run(
@@ -92,7 +103,7 @@ def _download(architecture: str, folder: Path, names: list[str]) -> None:
         "etc/sources.list.d",
     ):
         (work / part).mkdir(parents=True, exist_ok=True)
-    source = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main\n"
+    source = f"deb [signed-by={KEYRING}] {mirror()} bookworm main\n"
     (work / "etc" / "sources.list").write_text(source)
     for setting in Path("/etc/apt/apt.conf.d").glob("*"):
         shutil.copy(setting, work / "etc" / "apt.conf.d")

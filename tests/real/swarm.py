@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.debian import cache_folder
+from tests.real.debian import cache_folder, mirror
 from tests.real.parts import PASSWORD, USER, free_port, need, wait_for
 
 from manyfest.content import mediatypes
@@ -312,7 +312,7 @@ def old_tree() -> Path:
     command += ['--aptopt=Acquire::Languages "none"', "--quiet", "--format=directory", "bookworm", str(made)]
     try:
         done = subprocess.run(
-            [*command, "deb http://deb.debian.org/debian bookworm main"],
+            [*command, f"deb {mirror()} bookworm main"],
             check=False, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         if done.returncode:
