@@ -459,10 +459,6 @@ class Binfmt:
         """Switch a disabled handler on."""
         self._write(name, b"1", f"enabling the handler {name}")
 
-    def is_writable(self) -> bool:
-        """May this process change it?"""
-        return os.access(os.path.join(self.root, "register"), os.W_OK)
-
     def _is_known(self) -> bool:
         try:
             with open(self.filesystems, encoding="utf-8") as file:

@@ -51,11 +51,6 @@ class Found(Value):
         """Does the name point at something else than when the entry was added?"""
         return bool(self.entry.digest) and self.entry.digest != str(self.document.digest)
 
-    @property
-    def documents(self) -> tuple[Descriptor, ...]:
-        """What the target must hold before an index with these entries can be written."""
-        return self.descriptors
-
 
 def gather(
     entries: Sequence[Entry],

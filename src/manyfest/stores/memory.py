@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A store in memory: for tests, and for building an image before it has a place.
 
+>>> from manyfest.stores.base import read
 >>> store = Memory()
 >>> blob = Descriptor.of(b"hello", "text/plain")
 >>> put_bytes(store, blob, b"hello")
@@ -25,7 +26,6 @@ from manyfest.stores.base import (
     Verified,
     as_referrer,
     put_bytes,
-    read,
 )
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from manyfest.content.digest import Digest
     from manyfest.stores.base import Opener, Readable
 
-__all__ = ["Memory", "put_bytes", "read"]
+__all__ = ["Memory"]
 
 
 class Memory(Store, HasTags, HasReferrers, CanDelete):

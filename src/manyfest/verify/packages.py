@@ -15,14 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["MAX_DATABASE", "MANAGERS", "is_database", "node_package", "packages", "python_package", "reduced"]
+__all__ = ["MAX_DATABASE", "is_database", "node_package", "packages", "python_package", "reduced"]
 
 MAX_DATABASE = 8 * 1024 * 1024
 """Bytes of a package database that are read. A thousand Debian packages have about two million."""
 
 _MOST, _LONGEST = 20_000, 200  # packages of one database, and characters of a name or version
-
-MANAGERS = ("dpkg", "apk", "rpm", "python", "node")
 
 _RPM = ("var/lib/rpm/rpmdb.sqlite", "var/lib/rpm/Packages", "usr/lib/sysimage/rpm/rpmdb.sqlite")
 _DIST_INFO = re.compile(

@@ -17,7 +17,8 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.errors import InputError, TooLarge, Unreachable
 from manyfest.platforms import Platform
-from manyfest.stores.memory import Memory, put_bytes
+from manyfest.stores.base import put_bytes
+from manyfest.stores.memory import Memory
 from manyfest.testing.images import make_attestation, make_image, make_index
 from manyfest.verify import reading, tree
 from manyfest.verify.allow import Allowed, Rule, read_allowed
