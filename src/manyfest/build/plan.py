@@ -26,7 +26,8 @@ from manyfest.build.dockerfile import parse
 from manyfest.build.engines import Task, first_run, order_for, run_all
 from manyfest.build.expand import PROXIES
 from manyfest.build.ignore import Context, matcher_for
-from manyfest.build.layer import COMPRESSIONS, Layer, engine_of, key_of, media_type_of
+from manyfest.build.layer import Layer, engine_of, key_of
+from manyfest.build.options import Options, Planned, source_date_epoch
 from manyfest.build.toolchains import Compiler
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
@@ -36,7 +37,6 @@ from manyfest.indexes import edit
 from manyfest.platforms import Platform, normalise
 from manyfest.stores.places import Place
 from manyfest.stores.pool import Pool
-from manyfest.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from manyfest.build.dockerfile import Recipe
     from manyfest.build.engines import Choice, Engines, Made
     from manyfest.build.project import Project
-    from manyfest.build.toolchains import Job
 
 __all__ = ["Options", "Planned", "build", "plan", "source_date_epoch"]
 
@@ -58,91 +57,6 @@ _FOREIGN_LAYERS = {
     mediatypes.DOCKER_LAYER: mediatypes.OCI_LAYER_GZIP,
     mediatypes.OCI_LAYER_GZIP: mediatypes.DOCKER_LAYER,
 }
-
-
-class Options(Value):
-    """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image."""
-
-    __slots__ = (
-        "annotations",
-        "args",
-        "compression",
-        "epoch",
-        "jobs",
-        "labels",
-        "platforms",
-        "target",
-        "type",
-    )
-    annotations: tuple[tuple[str, str], ...]
-    args: tuple[tuple[str, str], ...]
-    compression: str
-    epoch: int
-    jobs: int
-    labels: tuple[tuple[str, str], ...]
-    platforms: tuple[Platform, ...]
-    target: str
-    type: str
-
-    def __init__(
-        self,
-        platforms: tuple[Platform, ...],
-        *,
-        annotations: tuple[tuple[str, str], ...] = (),
-        args: tuple[tuple[str, str], ...] = (),
-        compression: str = "gzip",
-        epoch: int = 0,
-        jobs: int = 0,
-        labels: tuple[tuple[str, str], ...] = (),
-        target: str = "",
-        type: str = "oci",
-    ) -> None:
-        if compression not in COMPRESSIONS:
-            raise InputError(f"compression {compression!r}: expected one of {', '.join(COMPRESSIONS)}")
-        media_type_of(compression, docker=type == "docker")
-        if type == "docker" and annotations:
-            raise InputError(
-                "annotations in Docker's format, which has none", hint="use --type oci, or labels"
-            )
-        if jobs < 0:
-            raise InputError(f"{jobs} jobs: expected a number from 1, or 0 for one for each CPU")
-        if not platforms:
-            raise InputError("no platform to build for", hint="name some: --platform linux/amd64,linux/arm64")
-        self._set(
-            platforms=platforms,
-            annotations=annotations,
-            args=args,
-            compression=compression,
-            epoch=epoch,
-            jobs=jobs or os.cpu_count() or 1,
-            labels=labels,
-            target=target,
-            type=type,
-        )
-
-
-class Planned(Value):
-    """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed.
-
-    ``choice``: which engine builds it; ``None`` for the embedded builder.
-    """
-
-    __slots__ = ("bases", "choice", "dockerfile", "job", "platform")
-    bases: tuple[tuple[str, str, str], ...]
-    choice: Choice | None
-    dockerfile: str
-    job: Job | None
-    platform: Platform
-
-    def __init__(
-        self,
-        platform: Platform,
-        dockerfile: str,
-        bases: tuple[tuple[str, str, str], ...],
-        job: Job | None,
-        choice: Choice | None = None,
-    ) -> None:
-        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job, choice=choice)
 
 
 def plan(
@@ -186,16 +100,6 @@ def build(
         return work.built()
     finally:
         work.close()
-
-
-def source_date_epoch(environment: Mapping[str, str]) -> int:
-    """``SOURCE_DATE_EPOCH`` (https://reproducible-builds.org/specs/source-date-epoch/), or 0. Raises InputError."""
-    text = environment.get("SOURCE_DATE_EPOCH", "").strip()
-    if not text:
-        return 0
-    if not text.isdecimal() or int(text) > 0o77777777777:
-        raise InputError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
-    return int(text)
 
 
 class _Work:

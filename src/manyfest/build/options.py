@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How to build, and what building would do, as values: :mod:`manyfest.build.plan` carries it out."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from manyfest.build.layer import COMPRESSIONS, media_type_of
+from manyfest.errors import InputError
+from manyfest.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from manyfest.build.engines import Choice
+    from manyfest.build.toolchains import Job
+    from manyfest.platforms import Platform
+
+__all__ = ["Options", "Planned", "source_date_epoch"]
+
+
+class Options(Value):
+    """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image."""
+
+    __slots__ = (
+        "annotations",
+        "args",
+        "compression",
+        "epoch",
+        "jobs",
+        "labels",
+        "platforms",
+        "target",
+        "type",
+    )
+    annotations: tuple[tuple[str, str], ...]
+    args: tuple[tuple[str, str], ...]
+    compression: str
+    epoch: int
+    jobs: int
+    labels: tuple[tuple[str, str], ...]
+    platforms: tuple[Platform, ...]
+    target: str
+    type: str
+
+    def __init__(
+        self,
+        platforms: tuple[Platform, ...],
+        *,
+        annotations: tuple[tuple[str, str], ...] = (),
+        args: tuple[tuple[str, str], ...] = (),
+        compression: str = "gzip",
+        epoch: int = 0,
+        jobs: int = 0,
+        labels: tuple[tuple[str, str], ...] = (),
+        target: str = "",
+        type: str = "oci",
+    ) -> None:
+        if compression not in COMPRESSIONS:
+            raise InputError(f"compression {compression!r}: expected one of {', '.join(COMPRESSIONS)}")
+        media_type_of(compression, docker=type == "docker")
+        if type == "docker" and annotations:
+            raise InputError(
+                "annotations in Docker's format, which has none", hint="use --type oci, or labels"
+            )
+        if jobs < 0:
+            raise InputError(f"{jobs} jobs: expected a number from 1, or 0 for one for each CPU")
+        if not platforms:
+            raise InputError("no platform to build for", hint="name some: --platform linux/amd64,linux/arm64")
+        self._set(
+            platforms=platforms,
+            annotations=annotations,
+            args=args,
+            compression=compression,
+            epoch=epoch,
+            jobs=jobs or os.cpu_count() or 1,
+            labels=labels,
+            target=target,
+            type=type,
+        )
+
+
+class Planned(Value):
+    """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed.
+
+    ``choice``: which engine builds it; ``None`` for the embedded builder.
+    """
+
+    __slots__ = ("bases", "choice", "dockerfile", "job", "platform")
+    bases: tuple[tuple[str, str, str], ...]
+    choice: Choice | None
+    dockerfile: str
+    job: Job | None
+    platform: Platform
+
+    def __init__(
+        self,
+        platform: Platform,
+        dockerfile: str,
+        bases: tuple[tuple[str, str, str], ...],
+        job: Job | None,
+        choice: Choice | None = None,
+    ) -> None:
+        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job, choice=choice)
+
+
+def source_date_epoch(environment: Mapping[str, str]) -> int:
+    """``SOURCE_DATE_EPOCH`` (https://reproducible-builds.org/specs/source-date-epoch/), or 0. Raises InputError."""
+    text = environment.get("SOURCE_DATE_EPOCH", "").strip()
+    if not text:
+        return 0
+    if not text.isdecimal() or int(text) > 0o77777777777:
+        raise InputError(f"SOURCE_DATE_EPOCH={text}: expected seconds since 1970")
+    return int(text)
