@@ -10,12 +10,14 @@ from typing import Any, cast
 
 import pytest
 
+from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, InputError, NotFound
 from manyfest.platforms import Platform
 from manyfest.serve.dashboard import cluster
 from manyfest.serve.dashboard.events import event, follow
+from manyfest.serve.dashboard.lists import looked_at
 from manyfest.serve.dashboard.probe import KEPT, Probe, named
 from manyfest.serve.dashboard.state import Board, list_changes, probe_changes, swarm_changes
 from manyfest.serve.dashboard.watchers import Lists, Probing, Swarm, Watchers
@@ -23,6 +25,7 @@ from manyfest.serve.exchange import Request, Response
 from manyfest.serve.http import Server
 from manyfest.stores.base import Source
 from manyfest.stores.memory import Memory
+from manyfest.stores.pool import Pool
 from manyfest.testing.images import make_image, make_index
 from manyfest.verify.cache import Cache
 
@@ -251,6 +254,23 @@ def test_a_list_is_shown_and_verified(cache: Cache) -> None:
     said = [change["text"] for change in reversed(shown["changes"])]
     assert said == [f"{NAME} is {str(root.digest)[:19]}, 2 platforms", f"{NAME}: no errors found"]
     assert board.version == shown["version"]
+
+
+def test_each_document_of_a_big_list_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of many attested images, in as many looks as it has entries."""
+    store, looks = Memory(), 0
+    root = make_index(store, [f"linux/arm/v{n}" for n in range(80)], attestations=True)
+    attests = Descriptor.attests.fget  # type: ignore[attr-defined]
+
+    def counted(entry: Descriptor) -> str:
+        nonlocal looks
+        looks += 1
+        return str(attests(entry))
+
+    monkeypatch.setattr(Descriptor, "attests", property(counted))
+    rows = looked_at(NAME, store, root, Pool(2))["platforms"]
+    assert [row["attestations"] for row in rows] == [["provenance"]] * 80
+    assert looks <= 4 * len(root.index.manifests)
 
 
 def test_a_wrong_program_is_found(cache: Cache) -> None:

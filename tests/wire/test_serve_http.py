@@ -215,6 +215,47 @@ def test_idle_connection_makes_room(app: Echo) -> None:
         second.close()
 
 
+def test_no_thread_to_be_had(app: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits, an idle connection makes room for it, and the server goes on."""
+    with Server(app) as server:
+        idle = http.client.HTTPConnection(server.host, timeout=10)
+        idle.request("POST", "/", b"one")
+        assert idle.getresponse().read() == b"one"
+        refused = _refuse_threads(monkeypatch, 3)
+        second = http.client.HTTPConnection(server.host, timeout=10)
+        second.request("POST", "/", b"two")
+        assert second.getresponse().read() == b"two"
+        assert refused.acquire(blocking=False)
+        assert idle.sock.recv(1) == b""
+        idle.close()
+        second.close()
+
+
+def test_close_while_there_is_no_thread(app: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for one."""
+    with Server(app) as server:
+        refused = _refuse_threads(monkeypatch, 1_000_000)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            assert refused.acquire(timeout=10)
+            server.close()
+            assert client.recv(1) == b""
+
+
+def _refuse_threads(monkeypatch: pytest.MonkeyPatch, times: int) -> threading.Semaphore:
+    """The system's words for the next threads of connections; the value is released by each refusal."""
+    refused, left, start = threading.Semaphore(0), [times], threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("http ") and left[0]:
+            left[0] -= 1
+            refused.release()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return refused
+
+
 def test_close_lets_a_running_exchange_finish(app: Echo) -> None:
     server = Server(app).start()
     connection = http.client.HTTPConnection(server.host, timeout=10)

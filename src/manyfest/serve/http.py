@@ -183,14 +183,27 @@ class Server:
                     self._evict()
                     self._closing.wait(_FULL_S)
                 continue
-            if not self._find_room():
+            if not self._find_room() or not self._serve(client, str(address[0])):
                 client.close()
                 return
-            connection = _Connection(self, client, str(address[0]))
-            with self._lock:
-                # Together, so that close() finds nothing that has not begun and cannot be waited for.
-                connection.start()
-                self._served.add(connection)
+
+    def _serve(self, client: socket.socket, peer: str) -> bool:
+        """Begin to serve a client, whose place is taken; ``False`` when the server closes before it can."""
+        while True:
+            connection = _Connection(self, client, peer)
+            try:
+                with self._lock:
+                    # Together, so that close() finds nothing that has not begun and cannot be waited for.
+                    connection.start()
+                    self._served.add(connection)
+            except RuntimeError:
+                # The system gives no more threads. As with places: an idle connection gives one back, or it waits.
+                self._evict()
+                if self._closing.wait(_FULL_S):
+                    self._room.release()
+                    return False
+            else:
+                return True
 
     def _find_room(self) -> bool:
         """Wait until one more connection may be served; ``False`` when the server closes instead."""

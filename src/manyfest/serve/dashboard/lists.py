@@ -77,9 +77,10 @@ def looked_at(name: str, source: Source, root: Document, pool: Pool) -> dict[str
     entries = root.index.manifests[:MAX_ENTRIES]
     documents = dict(zip(entries, pool.map(lambda entry: _load(source, entry), entries), strict=True))
     known = {str(entry.digest) for entry in entries}
+    attested = _attestations(documents)
     shown["left_out"] = len(root.index.manifests) - len(entries)
     shown["platforms"] = [
-        _row(entry, documents[entry], entry.platform, _attestations(entry, documents))
+        _row(entry, documents[entry], entry.platform, list(attested.get(str(entry.digest), ())))
         for entry in entries
         if entry.attests not in known
     ]
@@ -157,16 +158,17 @@ def _load(source: Source, entry: Descriptor) -> Document | None:
         return None
 
 
-def _attestations(entry: Descriptor, documents: Mapping[Descriptor, Document | None]) -> list[str]:
-    """What is attested about an entry, in short words."""
-    found: dict[str, None] = {}
+def _attestations(documents: Mapping[Descriptor, Document | None]) -> dict[str, dict[str, None]]:
+    """What is attested about each entry, by its digest, in short words; looking at each document once."""
+    found: dict[str, dict[str, None]] = {}
     for other, document in documents.items():
-        if other.attests != str(entry.digest) or document is None or document.is_index:
+        if not other.attests or document is None or document.is_index:
             continue
+        words = found.setdefault(other.attests, {})
         for layer in document.manifest.layers:
             predicate = layer.annotations.get(_PREDICATE, "attestation")
-            found[next((word for start, word in _SHORT if predicate.startswith(start)), predicate)] = None
-    return list(found)
+            words[next((word for start, word in _SHORT if predicate.startswith(start)), predicate)] = None
+    return found
 
 
 def _starts(start: Mapping[str, Any] | None) -> str:
