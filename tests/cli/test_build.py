@@ -64,7 +64,7 @@ def test_json(run: Run, project: Path, tmp_path: Path) -> None:
     assert keys(shown["platforms"][0]) == keys_of_table("build", "Each of `platforms`:")
     assert keys(shown["pushed"][0]) == keys_of_table("build", "Each of `pushed`:")
     planned = run("build", "--dry-run", "--json").json
-    assert keys(planned["platforms"][0]) == keys_of_table("build", "With `--dry-run`")
+    assert keys(planned["platforms"][0]) == keys_of_table("build", "Each of its `platforms`:")
 
 
 def test_dry_run(run: Run, project: Path) -> None:

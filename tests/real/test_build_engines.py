@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tests.real.debian import ARCHITECTURES, packages, tar_of
 from tests.real.parts import Done, Host, Registry, need, stop, wait_for
 
+from manyfest.content.descriptor import Descriptor
 from manyfest.emulate.images import write_image
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
@@ -247,6 +248,77 @@ def test_a_node_and_the_embedded_builder_join(site: Host, base: str, embedded: R
     assert (first["platform"]["architecture"], second["platform"]["architecture"]) == ("amd64", "arm64")
 
 
+TWO_STEPS = """\
+FROM {base} AS made
+ARG TARGETARCH
+SHELL ["/bin/busybox", "sh", "-c"]
+COPY data /src/data
+RUN busybox mkdir -p /src/out/sub && for a in amd64 s390x; do echo $a by $TARGETARCH > /src/out/$a; done
+RUN busybox ln -s ../amd64 /src/out/sub/l && busybox chmod 751 /src/out/amd64 && busybox ln -s /src/out /out
+"""
+
+
+@pytest.mark.parametrize("mode", ["BuildKit", "classic", "buildah", "podman"])
+def test_built_once_then_assembled(site: Host, base: str, embedded: Registry, mode: str) -> None:
+    """Dockerfile.build by each engine, files out of what it made, a Dockerfile for each; nothing stays there."""
+    need("buildah", "podman")
+    project, target = site.home / "project", f"{embedded.host}/engines/two-{mode.lower()}:1"
+    engine = mode if mode in ("buildah", "podman") else "docker"
+    site.env["DOCKER_BUILDKIT"] = "0" if mode == "classic" else "1"
+    (project / "Dockerfile.build").write_text(TWO_STEPS.format(base=base))
+    (project / "Dockerfile").write_text("FROM scratch\nCOPY out /out\n")
+    (project / "Dockerfile.s390x").write_text("FROM scratch\nCOPY out/s390x app/data /\n")
+    (project / "manyfest.yaml").write_text("image: x\nbuild: {copy: [/out, '/src/data:app/data']}\n")
+    (project / ".dockerignore").write_text("out\nDockerfile*\nmanyfest.yaml\n")
+    words = [
+        "build",
+        "project",
+        "-t",
+        target,
+        "--platform",
+        "linux/amd64,linux/s390x",
+        "--engine",
+        engine,
+        "-v",
+    ]
+    words += ["--network", "host" if mode == "podman" else "none"]
+    shown = mode if engine == mode else f"docker ({mode})"
+    assert f"took out, app/data out of Dockerfile.build (with {shown}, native)" in site.manyfest(*words).err
+    site.manyfest("copy", "-q", target, "oci:two:1")
+    with Layout(str(site.home / "two")) as layout:
+        index = layout.resolve("1").index
+        found = [
+            files_in(layout, layout.resolve(str(entry.digest)).manifest.layers) for entry in index.manifests
+        ]
+    assert found[0]["out/amd64"] == ("amd64 by amd64\n", 0o751)
+    assert found[0]["out/sub/l"] == ("../amd64", 0o777)
+    assert {name: text for name, (text, _) in found[1].items()} == {
+        "s390x": "s390x by amd64\n",
+        "data": "from the project\n",
+    }
+    (project / "manyfest.yaml").write_text("image: x\nbuild: {copy: /src/out/none}\n")
+    done = site.manyfest(*words, ok=False)
+    assert (done.code, "there is no /src/out/none in what was built" in done.err) == (3, True)
+    assert "hint: /src/out holds amd64, s390x, sub\n" in done.err
+    assert kept(site) == ""
+    if engine == mode:
+        assert "manyfest" not in site.run("buildah", "images").out
+        assert site.run("buildah", "containers", "--quiet").out == ""
+
+
+def files_in(layout: Layout, layers: Sequence[Descriptor]) -> dict[str, tuple[str, int]]:
+    """Path -> text or link, and mode; without folders."""
+    found: dict[str, tuple[str, int]] = {}
+    for layer in layers:
+        with tarfile.open(fileobj=io.BytesIO(layout.open(layer).read())) as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.isreg() else None
+                if not member.isdir():
+                    text = stream.read().decode() if stream is not None else member.linkname
+                    found[member.name] = (text, member.mode)
+    return found
+
+
 def test_no_engine(site: Host, base: str) -> None:
     """The message says what was looked for."""
     (site.home / "empty").mkdir()
@@ -258,11 +330,15 @@ def test_no_engine(site: Host, base: str) -> None:
     assert not (site.home / "out").exists()
 
 
-@pytest.mark.parametrize("engine_name", ["docker", "buildah"])
-def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: str) -> None:
+@pytest.mark.parametrize(
+    ("engine_name", "step"), [("docker", "only"), ("buildah", "only"), ("docker", "first")]
+)
+def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: str, step: str) -> None:
     """SIGTERM while RUN runs: the command ends, nothing of ours stays."""
-    marker = f"{os.getpid()}{len(engine_name)}"
-    (site.home / "project/Dockerfile").write_text(f"FROM {base}\nRUN exec sleep {marker}\n")
+    marker = f"{os.getpid()}{len(engine_name)}{len(step)}"
+    name = "Dockerfile.build" if step == "first" else "Dockerfile"
+    (site.home / "project/Dockerfile").write_text("FROM scratch\nCOPY out /\n")
+    (site.home / f"project/{name}").write_text(f"FROM {base}\nRUN exec sleep {marker}\n")
     words = ("build", "project", "-t", "oci:out:1", "--platform", "linux/amd64", "--network", "none")
     with start(site, *words, "--engine", engine_name) as process:
         until(lambda: runs(marker), process)
@@ -273,7 +349,8 @@ def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: st
     while runs(marker):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert [name for name in os.listdir(site.home / "cache/build") if name.startswith("engine-")] == []
+    left = [name for _, names, _ in os.walk(site.home / "cache/build") for name in names]
+    assert [name for name in left if name.startswith(("engine-", "first-", "taken-"))] == []
     assert not (site.home / "out").exists()
     if engine_name == "docker":
         assert kept(site) == ""

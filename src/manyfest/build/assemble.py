@@ -96,6 +96,12 @@ class Assembler:
         self._stages.clear()
         return result
 
+    def files(self) -> Tree:
+        """Carry out the target stage for its files alone. Raises as :meth:`result` does."""
+        tree = self.stage(target_stage(self.recipe, self.target))[1].tree
+        self._stages.clear()
+        return tree
+
     def stage(self, stage: Stage) -> tuple[Result, _Files]:
         """A stage's outcome and its files, made on first use."""
         known = self._stages.get(stage.index)

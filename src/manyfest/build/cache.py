@@ -131,6 +131,11 @@ class Cache:
             part.write(raw)
             part.commit(os.path.join(folder, key))
 
+    def compiled(self, project: str) -> str:
+        """The folder for what is compiled for a project; it need not exist."""
+        key = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:16]
+        return os.path.join(self.root, "compiled", key)
+
     def prune(self, limit: int = MAX_BYTES) -> int:
         """Drop the layers unused for the longest time until at most ``limit`` bytes stay; returns bytes dropped."""
         folder = os.path.join(self.root, "blobs")

@@ -24,10 +24,12 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+from manyfest.build.archives import Spool, entries_of
 from manyfest.build.assemble import needed_stages, stage_before, target_stage
 from manyfest.build.expand import platform_args
 from manyfest.build.ignore import DiskFile
 from manyfest.build.layer import Layer
+from manyfest.build.tree import Tree
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.content.document import ImageConfig
@@ -53,11 +55,23 @@ if TYPE_CHECKING:
     from manyfest.build.ignore import Context
     from manyfest.emulate.doctor import Report
     from manyfest.engines.builders import Builder, Order
+    from manyfest.stores.base import Readable
 
-__all__ = ["Choice", "Engines", "Made", "Task", "first_run", "order_for", "run_all"]
+__all__ = [
+    "IGNORE_FILES",
+    "Choice",
+    "Engines",
+    "Made",
+    "Task",
+    "first_run",
+    "lay_out",
+    "layers_tree",
+    "order_for",
+    "run_all",
+]
 
 _BESIDE = {"amd64": ("386",), "arm64": ("arm",)}
-_IGNORE_FILES = (".dockerignore", ".containerignore")
+IGNORE_FILES = (".dockerignore", ".containerignore")
 _COMPRESSED = ("gzip", "zstd")
 _KEPT = (
     "architecture",
@@ -168,6 +182,19 @@ class Engines:
             )
         name = status.handler.name
         return Choice(builder, f"emulated by {name}", f"{named}, is {own}, and {name} runs {platform}")
+
+    def first(self, where: str) -> Choice:
+        """Who builds what is built once, for what the engine runs on: this machine's, else the first node.
+
+        Raises :class:`BuildError` where there is none.
+        """
+        try:
+            return Choice(self._local(), "native", "once, for all platforms")
+        except EngineError as error:
+            for node in self._nodes.values():
+                return Choice(self._node(node), "native", "once, for all platforms; no engine answers here")
+            hint = f"{error.hint}; or build: {{builder: false}} in manyfest.yaml leaves this step out"
+            raise BuildError(f"{where}: {error}", hint=hint) from error
 
     def stop(self) -> None:
         """End all that engines do for us."""
@@ -311,7 +338,7 @@ def _run(task: Task, network: str, cache: Cache, compression: str, *, docker: bo
     ):
         context = os.path.join(folder, "context")
         os.mkdir(context)
-        _lay_out(task.context, context)
+        lay_out(task.context, context)
         archive = os.path.join(folder, "image.tar")
         order = task.order.replace(context=context, network=network)
         try:
@@ -355,9 +382,24 @@ def _taken(archive: str, task: Task, cache: Cache, compression: str, *, docker: 
     return Made(fields, base, below, layers)
 
 
-def _plain(source: DockerArchive, layer: Descriptor) -> Iterator[bytes]:
+def _opened(source: DockerArchive, layer: Descriptor) -> Readable:
     stream = source.open(layer)
-    plain = Inflated(stream, source.place) if layer.media_type.endswith(_COMPRESSED) else stream
+    return Inflated(stream, source.place) if layer.media_type.endswith(_COMPRESSED) else stream
+
+
+def layers_tree(source: DockerArchive, platform: Platform, spools: list[Spool]) -> Tree:
+    """The files of an archive's image; their content can be read until ``spools``, which get more, are closed."""
+    tree = Tree()
+    for layer in image_for(source, source.resolve(""), platform).manifest.layers:
+        spools.append(
+            Spool(str(layer.digest), lambda layer=layer: _opened(source, layer))  # type: ignore[misc]
+        )
+        tree.lay(entries_of(spools[-1], f"{source.place}: layer {layer.digest}"))
+    return tree
+
+
+def _plain(source: DockerArchive, layer: Descriptor) -> Iterator[bytes]:
+    plain = _opened(source, layer)
     try:
         yield from chunks(plain)
     finally:
@@ -382,13 +424,13 @@ def _key(task: Task, compression: str, *, docker: bool) -> str:
         ["engine", 1, builder.name, builder.mode, compression, docker],
         [str(order.platform), order.text, order.target, sorted(order.args)],
         [[word, name, str(platform)] for word, name, platform in order.bases],
-        [entry.facts() for entry in task.context.below("") if entry.path not in _IGNORE_FILES],
+        [entry.facts() for entry in task.context.below("") if entry.path not in IGNORE_FILES],
     ]
     text = json.dumps(facts, separators=(",", ":"))
     return f"engine-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
-def _lay_out(context: Context, folder: str) -> None:
+def lay_out(context: Context, folder: str) -> None:
     """The context as a folder: files are hard links where that works, else copies.
 
     Ignore files stay out: what they leave out is not there, and what was compiled must stay whatever they say.
@@ -396,7 +438,7 @@ def _lay_out(context: Context, folder: str) -> None:
     modes = []
     for entry in context.below(""):
         path = os.path.join(folder, entry.path)
-        if entry.path in _IGNORE_FILES:
+        if entry.path in IGNORE_FILES:
             continue
         if entry.kind == "dir":
             os.mkdir(path)

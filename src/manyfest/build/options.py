@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from manyfest.build.engines import Choice
     from manyfest.build.toolchains import Job
+    from manyfest.build.twostep import First
     from manyfest.platforms import Platform
 
 __all__ = ["Options", "Planned", "source_date_epoch"]
@@ -84,13 +85,14 @@ class Options(Value):
 class Planned(Value):
     """What building one platform would do. ``bases``: stage, name and pinned digest of each image that is needed.
 
-    ``choice``: which engine builds it; ``None`` for the embedded builder.
+    ``choice``: which engine builds it; ``None`` for the embedded builder. ``first``: what is built once before.
     """
 
-    __slots__ = ("bases", "choice", "dockerfile", "job", "platform")
+    __slots__ = ("bases", "choice", "dockerfile", "first", "job", "platform")
     bases: tuple[tuple[str, str, str], ...]
     choice: Choice | None
     dockerfile: str
+    first: First | None
     job: Job | None
     platform: Platform
 
@@ -101,8 +103,9 @@ class Planned(Value):
         bases: tuple[tuple[str, str, str], ...],
         job: Job | None,
         choice: Choice | None = None,
+        first: First | None = None,
     ) -> None:
-        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job, choice=choice)
+        self._set(platform=platform, dockerfile=dockerfile, bases=bases, job=job, choice=choice, first=first)
 
 
 def source_date_epoch(environment: Mapping[str, str]) -> int:

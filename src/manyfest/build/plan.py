@@ -2,7 +2,7 @@
 """From a project to an index in a store: plan, compile, assemble, write layers, push.
 
 1. Read every platform's Dockerfile; refuse what cannot be carried out before anything is done.
-2. Compile, platforms side by side.
+2. Carry out ``Dockerfile.build`` once, where there is one; compile, platforms side by side.
 3. Assemble every platform; a layer that several have is one layer.
 4. Write the layers that no earlier build wrote, side by side.
 5. Configurations, manifests, index. :func:`manyfest.build.built.push` brings them to a store.
@@ -29,6 +29,7 @@ from manyfest.build.ignore import Context, matcher_for
 from manyfest.build.layer import Layer, engine_of, key_of
 from manyfest.build.options import Options, Planned, source_date_epoch
 from manyfest.build.toolchains import Compiler
+from manyfest.build.twostep import First, FirstWork, TwoStep, take
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
@@ -119,6 +120,7 @@ class _Work:
     ) -> None:
         self.engines = engines
         self.choices: dict[Platform, Choice] = {}
+        self.first_choice: Choice | None = None
         self.project = project
         self.options = options
         self.host = host
@@ -153,12 +155,15 @@ class _Work:
         """See :func:`plan`."""
         self._check()
         made = []
+        step, first = self.project.first, None
+        if step is not None:
+            first = First(step, self.first_choice, tuple(self._bases_of(self._first_assembler(step))))
         for platform in self.options.platforms:
             assembler = self._assembler(platform, {})
             job = self.compiler.job(platform) if self.compiler is not None else None
             path = self.project.dockerfile_for(platform)
             bases = tuple(self._bases_of(assembler))
-            made.append(Planned(platform, path, bases, job, self.choices.get(platform)))
+            made.append(Planned(platform, path, bases, job, self.choices.get(platform), first))
         return made
 
     def built(self) -> Built:
@@ -166,7 +171,7 @@ class _Work:
         # 1.
         self._check()
         # 2.
-        over = self._compile()
+        over = self._made_before()
         # 3.
         results = self.pool.map(
             lambda platform: (platform, self._assembled(platform, over.get(platform, {}))),
@@ -209,6 +214,29 @@ class _Work:
             if self.engines is None:
                 raise refuse_run(step, recipe.where(step.line), str(platform))
             self.choices[platform] = self.engines.choose(platform, recipe.where(step.line))
+        if self.project.first is not None:
+            self._check_first(self._read(self.project.first.dockerfile))
+
+    def _check_first(self, recipe: Recipe) -> None:
+        step = first_run(recipe, "")
+        if step is None:
+            return
+        if self.engines is None:
+            raise refuse_run(step, recipe.where(step.line), "its own platform")
+        self.first_choice = self.engines.first(recipe.where(step.line))
+
+    def _made_before(self) -> dict[Platform, dict[str, str]]:
+        """What the Dockerfiles find in the project beside its own files: of the first step, and compiled."""
+        step, taken = self.project.first, dict[str, str]()
+        if step is not None:
+            network = self.engines.network if self.engines is not None else ""
+            text, assembler = self._texts[step.dockerfile], self._first_assembler(step)
+            work = FirstWork(step, assembler, text, self.first_choice, self.cache, network)
+            taken, reused = take(work)
+            by = "unchanged" if reused else f"with {self.first_choice}" if self.first_choice else "embedded"
+            self._tell(f"took {', '.join(taken)} out of {step.shown} ({by})")
+        compiled = self._compile()
+        return {each: {**taken, **compiled.get(each, {})} for each in self.options.platforms}
 
     def _run_engines(self, over: Mapping[Platform, Mapping[str, str]]) -> dict[Platform, Made]:
         """What engines make of the platforms that they were chosen for."""
@@ -239,7 +267,9 @@ class _Work:
         return self.options.target or self.project.target
 
     def _recipe(self, platform: Platform) -> Recipe:
-        path = self.project.dockerfile_for(platform)
+        return self._read(self.project.dockerfile_for(platform))
+
+    def _read(self, path: str) -> Recipe:
         if path not in self._recipes:
             try:
                 with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -259,18 +289,30 @@ class _Work:
             raise BuildError(f"building for {platform}: folders or stages nested too deep") from None
 
     def _assembler(self, platform: Platform, over: Mapping[str, str]) -> Assembler:
+        choice = self.choices.get(platform)
+        host = self.host if choice is None else choice.builder.platform()
         path = self.project.dockerfile_for(platform)
+        return self._assembler_of(path, platform, host, over, self._target())
+
+    def _first_assembler(self, step: TwoStep) -> Assembler:
+        choice = self.first_choice
+        own = self.host if choice is None else choice.builder.platform()
+        return self._assembler_of(step.dockerfile, own, own, {}, "")
+
+    def _assembler_of(
+        self, path: str, platform: Platform, host: Platform, over: Mapping[str, str], target: str
+    ) -> Assembler:
         ignore, ignore_file = matcher_for(self.project.folder, path)
         context = Context(self.project.folder, ignore, self.hashes, ignore_file=ignore_file, over=over)
         assembler = Assembler(
-            self._recipe(platform),
+            self._read(path),
             platform,
-            self.choices[platform].builder.platform() if platform in self.choices else self.host,
+            host,
             context,
             self.bases,
             args={**dict(self.project.args), **dict(self.options.args)},
             epoch=self.options.epoch,
-            target=self._target(),
+            target=target,
             warn=self._warn_once,
         )
         self._assemblers.append(assembler)
@@ -278,7 +320,7 @@ class _Work:
 
     def _bases_of(self, assembler: Assembler) -> list[tuple[str, str, str]]:
         found = []
-        for stage in needed_stages(assembler.recipe, self._target()):
+        for stage in needed_stages(assembler.recipe, assembler.target):
             name, parent, platform = assembler.base_of(stage)
             if parent is not None:
                 continue

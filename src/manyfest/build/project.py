@@ -9,10 +9,13 @@ spec (:mod:`manyfest.indexes.spec`) with more keys; ``docs/reference/manyfest-ya
 from __future__ import annotations
 
 import os
+import posixpath
 from typing import TYPE_CHECKING
 
 from manyfest import drafts
+from manyfest.build import twostep
 from manyfest.build.toolchains import TOOLCHAINS, Compile
+from manyfest.build.twostep import TwoStep
 from manyfest.errors import InputError, InvalidPlatform, InvalidProject
 from manyfest.platforms import Platform, from_name, normalise
 from manyfest.values import Value
@@ -27,14 +30,16 @@ __all__ = ["FILE", "Project", "load"]
 
 FILE = "manyfest.yaml"
 _COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env"})
-_BUILD_KEYS = frozenset({"dockerfile", "args", "target"})
+_BUILD_KEYS = frozenset({"dockerfile", "args", "target", "builder", "copy"})
+_DEFAULT_COPY = "/out"
 
 
 class Project(Value):
     """A folder that can be built.
 
     ``dockerfiles``: the files named after an architecture, by platform. ``dockerfile``: the one for all others, or
-    empty. ``platforms``: what the project says it is for, may be empty. ``nodes``: engines by platform.
+    empty. ``platforms``: what the project says it is for, may be empty. ``nodes``: engines by platform. ``first``: a
+    Dockerfile that is built before all others, once.
     """
 
     __slots__ = (
@@ -42,6 +47,7 @@ class Project(Value):
         "compile",
         "dockerfile",
         "dockerfiles",
+        "first",
         "folder",
         "nodes",
         "platforms",
@@ -52,6 +58,7 @@ class Project(Value):
     compile: Compile | None
     dockerfile: str
     dockerfiles: tuple[tuple[Platform, str], ...]
+    first: TwoStep | None
     folder: str
     nodes: tuple[tuple[Platform, str], ...]
     platforms: tuple[Platform, ...]
@@ -66,6 +73,7 @@ class Project(Value):
         *,
         args: tuple[tuple[str, str], ...] = (),
         compile: Compile | None = None,
+        first: TwoStep | None = None,
         nodes: tuple[tuple[Platform, str], ...] = (),
         platforms: tuple[Platform, ...] = (),
         spec: Spec | None = None,
@@ -77,6 +85,7 @@ class Project(Value):
             dockerfiles=dockerfiles,
             args=args,
             compile=compile,
+            first=first,
             nodes=nodes,
             platforms=platforms,
             spec=spec,
@@ -121,14 +130,14 @@ def load(folder: str, dockerfile: str = "") -> Project:
             hint="add a Dockerfile; two lines do: FROM scratch and COPY . /",
         )
     platforms = where.platforms(keys) or tuple(own)
+    compile = _compile(where.mapping(keys, "compile", _COMPILE_KEYS), where) if keys.get("compile") else None
     return Project(
         folder,
         common,
         tuple(own.items()),
         args=where.pairs(build, "build.args"),
-        compile=_compile(where.mapping(keys, "compile", _COMPILE_KEYS), where)
-        if keys.get("compile")
-        else None,
+        compile=compile,
+        first=_first(folder, build, where, compile, named),
         nodes=where.nodes(keys),
         platforms=platforms,
         spec=spec,
@@ -189,6 +198,53 @@ def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
     if not run:
         raise where.wrong("compile", "lacks run:", hint="the command that writes the outputs")
     return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"))
+
+
+def _first(
+    folder: str, build: Mapping[str, Any], where: _Where, compile: Compile | None, named: str
+) -> TwoStep | None:
+    """``builder:`` and ``copy:``; a ``Dockerfile.build`` is used without being named."""
+    value = build.get("builder")
+    name = "" if value is False else where.text(build, "build.builder")
+    path = os.path.join(folder, name or twostep.FILE)
+    if name and not os.path.isfile(path):
+        raise where.wrong("build.builder", f"{path}: no such file", hint="builder: names a Dockerfile")
+    copies = tuple(_copied(text, where) for text in where.texts(build, "build.copy"))
+    is_there = os.path.isfile(path) and not (named and os.path.samefile(named, path))
+    if value is False or not is_there:
+        if copies:
+            raise where.wrong(
+                "build.copy",
+                "there is nothing to copy out of",
+                hint=f"add a {twostep.FILE}, or name one with builder:",
+            )
+        return None
+    made = list(compile.outputs) if compile is not None else []
+    for _, dest in copies:
+        if _covers(dest, made):
+            raise where.wrong("build.copy", f"{dest!r} is written twice, or inside of another")
+        made.append(dest)
+    return TwoStep(path, copies or (_copied(_DEFAULT_COPY, where),))
+
+
+def _covers(path: str, others: list[str]) -> bool:
+    """Is one of them the path, in it, or around it?"""
+    return any(f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/") for other in others)
+
+
+def _copied(text: str, where: _Where) -> tuple[str, str]:
+    source, colon, dest = text.partition(":")
+    clean = posixpath.normpath(f"/{source.lstrip('/')}")
+    if not source.startswith("/") or clean == "/" or (colon and not dest):
+        raise where.wrong(
+            "build.copy",
+            f"{text!r}: expected a path from the root of what was built",
+            hint="/out, or /out:bin to have it as bin in the project",
+        )
+    dest = dest or posixpath.basename(clean)
+    if dest.startswith("/") or ".." in dest.split("/") or posixpath.normpath(dest) == ".":
+        raise where.wrong("build.copy", f"{dest!r}: expected a path inside the project")
+    return clean, posixpath.normpath(dest)
 
 
 def _other(toolchain: str) -> str:

@@ -140,8 +140,7 @@ class Compiler:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
         self._inputs = ""
-        project = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        self._root = os.path.join(cache.root, "compiled", project)
+        self._root = cache.compiled(self.folder)
 
     def job(self, platform: Platform) -> Job:
         """What would be run. Raises :class:`BuildError` for a missing toolchain or one that lacks the platform."""

@@ -13,6 +13,7 @@ time of a build carries a name that starts with ``manyfest-build-``, and is remo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tarfile
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -30,9 +32,10 @@ from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
 
-__all__ = ["NAMES", "Builder", "Order", "find", "on_node"]
+__all__ = ["NAMES", "Builder", "Order", "find", "near", "on_node"]
 
 NAMES = ("docker", "podman", "buildah")
 
@@ -120,23 +123,35 @@ class Builder:
 
         Raises :class:`EngineError` with the step and the last lines of what the engine said.
         """
-        token = f"manyfest-build-{secrets.token_hex(8)}"
-        image = token if self.name == "docker" else f"localhost/{token}:1"
-        file = f"{archive}.Dockerfile"
-        given: list[str] = []
-        try:
-            text = order.text
-            for at, (word, name, platform) in enumerate(order.bases):
-                text = text.replace(word, self._base(name, platform, f"{token}-{at}", given))
-            with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
-                out.write(text)
-            self._call(self._build_words(order, file, image, no_cache), told=True)
-            given.append(image)
+        with self._image(order, f"{archive}.Dockerfile", no_cache=no_cache) as (_, image):
             self._call(self._save_words(image, archive))
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file)
-            self._clean(token, [*given, image])
+
+    @property
+    def has_containers(self) -> bool:
+        """Can it make a container that is not started, to copy files out of it? Buildah's are of another kind."""
+        return self.name != "buildah"
+
+    def copy_out(
+        self, order: Order, paths: Sequence[str], folder: str, *, no_cache: bool = False
+    ) -> list[str]:
+        """Build, and write what is at each path of the image to a tar archive in ``folder``; links are followed.
+
+        Returns the archives. Raises :class:`EngineError` as :meth:`build` does, and for a path that is not there,
+        with what is near it.
+        """
+        archives = []
+        with self._image(order, os.path.join(folder, "Dockerfile"), no_cache=no_cache) as (token, image):
+            name = f"{token}-out"
+            try:
+                # Never started; an image without a command would not even be accepted without a word.
+                self._call(["create", "--name", name, *self._create_words(order.platform), image, "none"])
+                for number, path in enumerate(paths):
+                    archive = os.path.join(folder, f"{number}.tar")
+                    self._copy_path(name, path, archive)
+                    archives.append(archive)
+            finally:
+                self._quietly("rm", "--force", name)
+        return archives
 
     def stop(self) -> None:
         """End what runs, from another thread, and start nothing any more; :meth:`build` raises and cleans up."""
@@ -149,6 +164,66 @@ class Builder:
     def __str__(self) -> str:
         shown = f"{self.name} ({self.mode})" if self.mode else self.name
         return f"{shown} at {self.where}" if self.where else shown
+
+    @contextlib.contextmanager
+    def _image(self, order: Order, file: str, *, no_cache: bool) -> Iterator[tuple[str, str]]:
+        """A built image for as long as somebody looks at it: what its names begin with, and its own."""
+        token = f"manyfest-build-{secrets.token_hex(8)}"
+        image = token if self.name == "docker" else f"localhost/{token}:1"
+        given: list[str] = []
+        try:
+            text = order.text
+            for at, (word, name, platform) in enumerate(order.bases):
+                text = text.replace(word, self._base(name, platform, f"{token}-{at}", given))
+            with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
+                out.write(text)
+            self._call(self._build_words(order, file, image, no_cache), told=True)
+            given.append(image)
+            yield token, image
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
+            self._clean(token, [*given, image])
+
+    def _create_words(self, platform: Platform) -> list[str]:
+        # Docker's command refuses --platform where the engine is old; the image is of that platform anyway.
+        return ["--platform", _spelled(platform), "--pull=never"] if self.name == "podman" else []
+
+    def _copy_path(self, container: str, path: str, archive: str) -> None:
+        follow = ["--follow-link"] if self.name == "docker" else []
+        try:
+            with open(archive, "wb") as out:
+                self._call(["cp", *follow, f"{container}:{path}", "-"], out=out)
+        except EngineError as error:
+            if (near := self._near(container, path)) is not None:
+                raise EngineError(f"{self}: there is no {path} in what was built", hint=near) from error
+            raise
+
+    def _near(self, container: str, path: str) -> str | None:
+        """What the closest folder that is there holds; ``None`` if the path is there."""
+        folders = ["", *itertools.accumulate(path.strip("/").split("/"), lambda a, b: f"{a}/{b}")]
+        held: dict[str, list[str]] = {"": []}
+        process = self._start(["export", container], errors=subprocess.DEVNULL)
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as whole:
+                for member in whole:
+                    name = member.name.strip("/")
+                    if member.isdir() and name in folders:
+                        held.setdefault(name, [])
+                    if name in folders[-1:]:
+                        return None
+                    parent, _, last = name.rpartition("/")
+                    if parent in folders and len(held.setdefault(parent, [])) < KEPT_LINES:
+                        held[parent].append(last)
+                    whole.members = []  # type: ignore[attr-defined]  # Else every header seen stays in memory.
+        except (tarfile.TarError, OSError):
+            return None
+        finally:
+            _end(process)
+            process.stdout and process.stdout.close()
+            with self._lock:
+                self._running.discard(process)
+        return near(max((each for each in held if each in folders), key=len), held)
 
     def _base(self, name: str, platform: Platform, token: str, given: list[str]) -> str:
         """What to write after FROM for a pinned image."""
@@ -224,16 +299,27 @@ class Builder:
             env["DOCKER_BUILDKIT"] = "0" if self.mode == "classic" else "1"
         return env
 
-    def _call(self, words: Sequence[str], timeout_s: float | None = None, *, told: bool = False) -> str:
-        """What a command prints, the end of it. ``told``: an error shows the step and the last lines."""
+    def _call(
+        self,
+        words: Sequence[str],
+        timeout_s: float | None = None,
+        *,
+        told: bool = False,
+        out: IO[bytes] | None = None,
+    ) -> str:
+        """What a command prints, the end of it. ``told``: an error shows the step and the last lines.
+
+        ``out``: a file for what it prints; then only its complaints are given back.
+        """
         lines: deque[str] = deque(maxlen=KEPT_LINES)
-        process = self._start(words)
+        process = self._start(words, out=out)
+        said = process.stdout or process.stderr
         timer = threading.Timer(timeout_s or 0, _signal, (process, signal.SIGKILL))
         try:
             if timeout_s is not None:
                 timer.start()
-            assert process.stdout is not None
-            while line := process.stdout.readline(_MAX_LINE):
+            assert said is not None
+            while line := said.readline(_MAX_LINE):
                 lines.append(line.decode("utf-8", "replace").rstrip())
             process.wait()
         except BaseException:
@@ -241,7 +327,7 @@ class Builder:
             raise
         finally:
             timer.cancel()
-            process.stdout and process.stdout.close()
+            said and said.close()
             with self._lock:
                 self._running.discard(process)
         if process.returncode and self._stopped:
@@ -250,7 +336,9 @@ class Builder:
             raise self._failure(words[0], process.returncode, list(lines), told=told)
         return "\n".join(lines)
 
-    def _start(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, words: Sequence[str], *, out: IO[bytes] | None = None, errors: int = subprocess.STDOUT
+    ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
                 raise EngineError(f"{self}: {words[0]}: stopped")
@@ -259,8 +347,8 @@ class Builder:
                 process = subprocess.Popen(
                     [*self._command, *words],
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
+                    stdout=subprocess.PIPE if out is None else out,
+                    stderr=errors if out is None else subprocess.PIPE,
                     env=self._environment(),
                     start_new_session=True,
                 )
@@ -348,6 +436,15 @@ def failed_step(lines: Sequence[str]) -> str:
         elif found := _PLAIN_STEP.match(line):
             step = found[1]
     return step
+
+
+def near(folder: str, held: Mapping[str, Sequence[str]]) -> str:
+    """The hint for a path that is not there: what the closest folder that is there holds."""
+    names = sorted(held.get(folder, ()))
+    shown = ", ".join(names[:SHOWN_LINES]) + (
+        f" and {len(names) - SHOWN_LINES} more" if len(names) > SHOWN_LINES else ""
+    )
+    return f"/{folder} holds {shown or 'nothing'}"
 
 
 def _installed(name: str, where: str, env: Mapping[str, str]) -> Builder:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from manyfest.build.built import Built
     from manyfest.build.engines import Engines
-    from manyfest.build.plan import Options, Planned
+    from manyfest.build.plan import Options
     from manyfest.build.project import Project
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
@@ -35,8 +35,9 @@ def configure(parser: CommandParser) -> None:
     parser.description = (
         "Compile for every platform, carry out the Dockerfile for each, and push one index. Where a Dockerfile has no "
         "RUN no daemon is needed, and the same files give the same digests. Where it has one, an engine builds that "
-        "platform: the node named for it, or docker, podman or buildah here, natively or emulated. What the target has "
-        "is not sent again. Name, platforms and compile step may stand in manyfest.yaml."
+        "platform: the node named for it, or docker, podman or buildah here, natively or emulated. A Dockerfile.build "
+        "is built first, once, and what it leaves in /out can be copied. What the target has is not sent again. Name, "
+        "platforms and compile step may stand in manyfest.yaml."
     )
     parser.add_argument(
         "folder", metavar="DIR", nargs="?", default=".", help="the project's folder (default: .)"
@@ -108,6 +109,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from manyfest.build.cache import Cache
     from manyfest.build.plan import build, plan
     from manyfest.build.project import load
+    from manyfest.cli.buildplan import tell_plan
     from manyfest.cli.host import host_platform
     from manyfest.cli.places import Places
 
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     engines = _engines(args, project)
     with Places(args, console) as places:
         if args.dry_run:
-            return _tell_plan(console, plan(project, options, host, places.source, cache, engines))
+            return tell_plan(console, plan(project, options, host, places.source, cache, engines))
         built = build(
             project,
             options,
@@ -302,48 +304,6 @@ def _without_credentials(url: str) -> str:
         return url
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
-_NO_RUN = "nothing has to run"
-
-
-def _tell_plan(console: Console, planned: list[Planned]) -> int:
-    value = [
-        {
-            "platform": str(each.platform),
-            "dockerfile": each.dockerfile,
-            "builder": "embedded" if each.choice is None else str(each.choice),
-            "why": _NO_RUN if each.choice is None else each.choice.why,
-            "bases": [{"stage": s, "name": n, "digest": d or None} for s, n, d in each.bases],
-            "compile": None
-            if each.job is None
-            else {
-                "command": each.job.command,
-                "environment": dict(each.job.environment),
-                "tool": each.job.tool or None,
-            },
-        }
-        for each in planned
-    ]  # fmt: skip
-    lines: list[str] = []
-    for each in planned:
-        lines += [
-            f"{each.platform}",
-            f"  dockerfile: {each.dockerfile}",
-            "  builder:    "
-            + (f"embedded ({_NO_RUN})" if each.choice is None else f"{each.choice} ({each.choice.why})"),
-        ]
-        lines += [
-            f"  base:       {name}"
-            + (f"@{digest}" if digest else "")
-            + (f" ({stage})" if len(each.bases) > 1 else "")
-            for stage, name, digest in each.bases
-        ]
-        if each.job is not None:
-            lines.append(f"  compile:    {each.job.command}")
-            lines += [f"    {name}={text}" for name, text in each.job.environment]
-    console.result({"platforms": value}, "\n".join(lines))
-    return 0
 
 
 def _sent(transfer: Transfer) -> dict[str, object]:
