@@ -121,7 +121,7 @@ def _offset(rest: str, word: str) -> int:
 
 def _instructions(text: str) -> Iterator[tuple[int, str, int, str]]:
     """Line, instruction, column of its arguments, and those, continued lines joined."""
-    lines = text.removeprefix("\ufeff").splitlines()
+    lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
     escape = _escape(lines)
     at = 0
     while at < len(lines):

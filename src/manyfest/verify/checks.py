@@ -65,7 +65,7 @@ CHECKS = {
         ("MF307", "interpreter-missing", ERROR, "The interpreter that a script asks for is not in the image."),
         ("MF308", "crlf-script", ERROR, "A script's first line ends like on Windows, so its interpreter is not found."),
         ("MF309", "no-format", ERROR, "The command is a file that the kernel cannot execute."),
-        ("MF310", "link-loop", ERROR, "Links, or scripts that interpret scripts, lead in a circle."),
+        ("MF310", "link-loop", ERROR, "Links, or scripts that interpret scripts, lead in a circle, or too far."),
         ("MF311", "unknown-user", ERROR, "The image's user is not in its /etc/passwd."),
         ("MF312", "no-execute-bit", WARNING, "A program in a folder of programs may not be executed."),
         ("MF313", "no-loader-cache", WARNING, "A library is only found through a cache that is not in the image."),

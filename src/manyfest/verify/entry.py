@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 
 from manyfest.verify.programs import Problem, Programs, Verdict
+from manyfest.verify.tree import MAX_LINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,9 +198,11 @@ def _unusable(found: Found | None, name: str, programs: Programs) -> Problem | N
             )
         return Problem("MF302", name, message, says, "install it, give its full path, or fix PATH")
     if found.node is None:
-        if found.why == "loop":
+        if found.why in ("loop", "too many links"):
             says = f'exec: "{name}": stat {name}: too many levels of symbolic links'
-            return Problem("MF310", found.path, f"{name}: links lead in a circle ({found.links[0]})", says)
+            long = f"more than {MAX_LINKS} links, which is where the kernel stops"
+            wrong = "links lead in a circle" if found.why == "loop" else long
+            return Problem("MF310", found.path, f"{name}: {wrong} ({found.links[0]})", says)
         way = f"; {found.links[-1]} leads there" if found.links else ""
         message = f"{name}: /{found.path} is not in the image{way}"
         return Problem(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from manyfest.verify.foreign import Fit, chooses_its_code
 from manyfest.verify.libraries import Closure, Libraries
+from manyfest.verify.tree import MAX_LINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ def _why(found: Found) -> str:
         return "which is a directory" if found.node.is_directory else "which is no regular file"
     shown = {
         "loop": "whose links lead in a circle",
+        "too many links": f"which is behind more than {MAX_LINKS} links",
         "not a directory": f"but /{found.path} is in no directory",
     }
     if found.why in shown:

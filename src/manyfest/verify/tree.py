@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Found", "Link", "Node", "Tree"]
+__all__ = ["MAX_LINKS", "Found", "Link", "Node", "Tree"]
 
 MAX_LINKS = 40
 """Links followed on the way to one file: Linux's limit."""
@@ -70,8 +70,8 @@ class Link(Value):
 
 
 class Found:
-    """Where a path leads: ``node`` is ``None`` if nowhere, and ``why`` says so: ``"missing"``, ``"loop"`` or
-    ``"not a directory"``. ``path`` is the real one (from the root, no slash in front), or the first that is not there;
+    """Where a path leads: ``node`` is ``None`` if nowhere, and ``why`` says so: ``"missing"``, ``"not a directory"``,
+    ``"loop"`` (a link leads back to itself) or ``"too many links"`` (more than :data:`MAX_LINKS`). ``path`` is the real one (from the root, no slash in front), or the first that is not there;
     ``links`` what was followed on the way."""
 
     __slots__ = ("links", "node", "path", "why")
@@ -119,6 +119,7 @@ class Tree:
         at: list[tuple[str, Node]] = []
         node = self.root
         links: list[Link] = []
+        inside: list[tuple[str, int]] = []  # links that are being followed, and what is left after each
         while parts:
             part = parts.pop()
             if part in ("", "."):
@@ -136,8 +137,12 @@ class Tree:
                 return Found(_join([*at, (part, node)]), None, "missing", tuple(links))
             if child.entry.kind == SYMLINK and (follow or any(p not in ("", ".") for p in parts)):
                 here = _join([*at, (part, node)])
+                while inside and inside[-1][1] > len(parts):
+                    inside.pop()
                 if len(links) >= MAX_LINKS:
-                    return Found(here, None, "loop", tuple(links))
+                    circle = any(name == here for name, _ in inside)
+                    return Found(here, None, "loop" if circle else "too many links", tuple(links))
+                inside.append((here, len(parts)))
                 links.append(Link(here, child.entry.link, child.layer))
                 self._follow(child.entry.link, parts)
                 if child.entry.link.startswith("/"):

@@ -266,6 +266,9 @@ def test_a_dockerfile_is_told_by_its_content(tmp_path: Path) -> None:
     assert images(reading(tmp_path, "# c\n\nFROM a\n", "build-me")) == ["a"]
     text = "# escape=`\nFROM a `\n  AS b\nRUN c:\\\nFROM d\n"
     assert images(reading(tmp_path, text, "x.Dockerfile")) == ["a", "d"]
+    # Only a line feed ends a line, as for an engine.
+    found = reading(tmp_path, "RUN a\vFROM b\fFROM c\r\nFROM d\r\n", "Dockerfile").uses
+    assert [(use.image, use.line) for use in found] == [("d", 2)]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ FAILS: list[tuple[dict[str, Any], list[str], dict[str, Any], str, str]] = [
     (file(elf(type="rel", linking="object")), ["/app"], {}, "MF309", "exec /app: exec format error"),
     (file(script("/app")), ["/app"], {}, "MF310", "exec /app: too many levels of symbolic links"),
     ({"a": "-> b", "b": "-> a"}, ["/a"], {}, "MF310", "too many levels of symbolic links"),
+    ({f"l{n}": f"-> l{n + 1}" for n in range(41)}, ["/l0"], {}, "MF310", "too many levels of symbolic links"),
     ({}, ["app"], {"User": "web"}, "MF311", "unable to find user web: no matching entries in passwd file"),
     (file(Facts("elf", problem="it is cut")), ["/app"], {}, "MF207", "exec /app: exec format error"),
     (file(program("linux/amd64/v3", interpreter="")), ["/app"], {}, "MF205", "CPU ISA level"),

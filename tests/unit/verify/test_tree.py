@@ -80,6 +80,23 @@ def test_where_paths_lead(path: str, leads_to: str, why: str) -> None:
     assert (found.path, found.why) == (leads_to, why)
 
 
+@pytest.mark.parametrize(
+    ("files", "path", "why"),
+    [
+        ({f"l{n}": f"-> l{n + 1}" for n in range(40)} | {"l40": "x"}, "/l0", ""),
+        ({f"l{n}": f"-> l{n + 1}" for n in range(41)} | {"l41": "x"}, "/l0", "too many links"),
+        ({"here": "-> .", "x": "x"}, "/here" * 40 + "/x", ""),
+        ({"here": "-> .", "x": "x"}, "/here" * 41 + "/x", "too many links"),
+        ({"a": "-> b", "b": "-> a"}, "/a", "loop"),
+        ({"a": "-> a/x"}, "/a", "loop"),
+    ],
+    ids=["40 in a row", "41 in a row", "40 on the way", "41 on the way", "a circle", "into itself"],
+)
+def test_a_circle_and_too_many_links_differ(files: dict[str, str | None], path: str, why: str) -> None:
+    """Linux refuses both with ELOOP; a person mends them differently."""
+    assert tree(files).find(path).why == why
+
+
 def test_the_link_itself() -> None:
     """Without following the last one."""
     node = tree({"bin": "-> usr/bin", "usr/bin/sh": "-> dash"}).find("/bin/sh", follow=False).node

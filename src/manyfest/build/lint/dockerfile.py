@@ -57,7 +57,7 @@ def inspect_dockerfile(path: str, text: str) -> Iterator[Finding]:
             RULES["unreadable"], path, getattr(error, "line", None) or 1, f"not a Dockerfile: {error}"
         )
         return
-    lines = text.split("\n")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
     yield from _stages(path, instructions, lines)
     declared: set[str] = set()
     chosen = False
