@@ -70,8 +70,9 @@ class Link(Value):
 
 
 class Found:
-    """Where a path leads: ``node`` is ``None`` if nowhere, and ``why`` says so: ``"missing"``, ``"not a directory"``,
-    ``"loop"`` (a link leads back to itself) or ``"too many links"`` (more than :data:`MAX_LINKS`). ``path`` is the real one (from the root, no slash in front), or the first that is not there;
+    """Where a path leads: ``node`` is ``None`` if nowhere, and ``why`` says so: ``"missing"``,
+    ``"not a directory"``, ``"loop"`` (a link leads back to itself) or ``"too many links"`` (more than
+    :data:`MAX_LINKS`). ``path`` is the real one (from the root, no slash in front), or the first that is not there;
     ``links`` what was followed on the way."""
 
     __slots__ = ("links", "node", "path", "why")
