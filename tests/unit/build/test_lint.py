@@ -114,6 +114,24 @@ DOCKERFILES = {
             )
         ],
     ),
+    "a Java home": (
+        "FROM debian\nENV JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64\n"
+        "RUN JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64 make\n"
+        "FROM scratch\nCOPY --from=0 /usr/lib/jvm/java-17-openjdk-amd64/ /jre/\n",
+        [
+            ("constant-multiarch-path", 2, ""),
+            (
+                "constant-multiarch-path",
+                3,
+                "RUN JAVA_HOME=/usr/lib/jvm/java-17-openjdk-$(dpkg --print-architecture) make",
+            ),
+            ("constant-multiarch-path", 5, "COPY --from=0 /usr/lib/jvm/java-17-openjdk-*/ /jre/"),
+        ],
+    ),
+    "packages of one architecture": (
+        "FROM debian\nRUN apt-get update && apt-get install -y \\\n    libc6:amd64 zlib1g:amd64=1:1.2 \\\n    curl\n",
+        [("constant-apt-arch", 3, "    libc6 zlib1g=1:1.2 \\")],
+    ),
     "the builder's own processor": (
         "FROM gcc\nRUN cc -O2 -march=native -o app app.c\n",
         [("builders-own-cpu", 2, "RUN cc -O2 -o app app.c")],
@@ -148,6 +166,11 @@ RIGHT = {
         FROM base-${TARGETARCH}
         """,
     "an apt source for several": 'FROM debian\nRUN echo "deb [arch=amd64,arm64] http://example.com x main" > /x.list\n',
+    "a foreign architecture on purpose": (
+        "FROM debian\nRUN dpkg --add-architecture i386 && apt-get update\nRUN apt-get install -y libc6:i386\n"
+    ),
+    "a colon that is no package": "FROM debian\nRUN apt-get install -y curl && docker pull app:amd64\n",
+    "no apt": "FROM debian\nRUN run-with libc6:amd64\n",
     "kernel names from uname": "FROM alpine\nRUN curl -O https://example.com/tool-$(uname -m).tgz\n",
 }
 

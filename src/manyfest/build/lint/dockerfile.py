@@ -43,6 +43,11 @@ _ARCH_NAMESPACES = re.compile(
     r"^(?:docker\.io/)?(amd64|i386|arm32v[567]|arm64v8|ppc64le|s390x|riscv64|mips64le|armhf|aarch64)/(?P<rest>.+)$"
 )
 _TRIPLET = re.compile(r"(/(?:usr/)?lib/|/usr/include/)(?P<triple>[a-z0-9_]+-linux-gnu[a-z0-9]*)")
+_DEBIAN = "amd64|arm64|armel|armhf|i386|loong64|mips64el|ppc64el|riscv64|s390x"
+_JVM = re.compile(rf"(?P<folder>/usr/lib/jvm/[\w.+-]*-)(?P<arch>{_DEBIAN})\b")
+_APT_PACKAGE = re.compile(rf"(?<![^\s])(?P<name>[a-z0-9][a-z0-9+.-]+):(?P<arch>{_DEBIAN})(?=[\s=]|$)")
+_APT_INSTALL = re.compile(r"\bapt(?:-get|itude)?\s(?:.*\s)?install\s")
+_COMMANDS = re.compile(r"(&&|\|\||[;|&])")
 _APT_ARCH = re.compile(r"\[[^]]*\barch=(?P<arch>[a-z0-9]+)(?=[\s\]])[^]]*\]")
 
 
@@ -180,6 +185,8 @@ def _instruction(
             yield from _download(path, number, line, declared, kind)
         yield from _compiler(path, number, line, declared)
         yield from _folders(path, number, line, kind)
+    if kind == "run":
+        yield from _packages(path, instruction, lines)
 
 
 def _with_arg(fixed: str, declared: set[str]) -> str:
@@ -225,12 +232,41 @@ def _folders(path: str, number: int, line: str, kind: str) -> Iterator[Finding]:
         fixed = line.replace(match["triple"], "*-linux-gnu*") if kind in ("run", "copy", "add") else ""
         message = f"{match['triple']} is the folder of one architecture"
         yield Finding(RULES["constant-multiarch-path"], path, number, message, fixed)
+    jvm = _JVM.search(line)
+    if jvm is not None:
+        # Debian's own names: TARGETARCH differs from them on arm and ppc64le. ENV runs no shell that could ask.
+        asked = {"run": "$(dpkg --print-architecture)", "copy": "*", "add": "*"}.get(kind, "")
+        fixed = line.replace(jvm[0], jvm["folder"] + asked) if asked else ""
+        message = f"{jvm[0]} is the folder of one architecture"
+        yield Finding(RULES["constant-multiarch-path"], path, number, message, fixed)
     apt = _APT_ARCH.search(line)
     if apt is not None and names_one(apt["arch"]):
         fixed = line.replace(f"arch={apt['arch']}", "arch=$(dpkg --print-architecture)")
         yield Finding(
             RULES["constant-apt-arch"], path, number, f"the source is for {apt['arch']} only", fixed
         )
+
+
+def _packages(path: str, instruction: DockerfileInstruction, lines: list[str]) -> Iterator[Finding]:
+    """``apt-get install libc6:amd64``. Where a foreign architecture was added it is meant so."""
+    if any("--add-architecture" in line for line in lines):
+        return
+    installing = False
+    for number in range(instruction.start_line, instruction.end_line + 1):
+        line = _line(lines, number)
+        if line.lstrip().startswith("#"):
+            continue
+        found: list[str] = []
+        fixed = ""
+        for piece in _COMMANDS.split(line):
+            installing = not _COMMANDS.fullmatch(piece) and (installing or bool(_APT_INSTALL.search(piece)))
+            if installing:
+                found += [match[0] for match in _APT_PACKAGE.finditer(piece)]
+                piece = _APT_PACKAGE.sub(r"\g<name>", piece)
+            fixed += piece
+        if found:
+            message = f"{', '.join(found)}: of one architecture, whatever the platform"
+            yield Finding(RULES["constant-apt-arch"], path, number, message, fixed)
 
 
 def _froms(instructions: list[DockerfileInstruction]) -> list[DockerfileInstruction]:

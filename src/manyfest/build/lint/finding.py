@@ -79,7 +79,9 @@ _ALL = (
         "64-bit kernel it also says what the kernel is, not what the image is",
     ),
     Rule("ML109", "constant-multiarch-path", WARNING, "the folder has this name on one architecture only"),
-    Rule("ML110", "constant-apt-arch", WARNING, "apt ignores the source on every other architecture"),
+    Rule(
+        "ML110", "constant-apt-arch", WARNING, "apt ignores the source, or finds no such package, elsewhere"
+    ),
     Rule(
         "ML111",
         "builders-own-cpu",
