@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.real.parts import PASSWORD, USER, Host, Registry, free_port, need, serve, stop, wait_for
+from tests.real.swarm import MixedSwarm, start, until
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 EMULATED = ("aarch64", "arm", "ppc64le", "s390x", "riscv64")
@@ -126,6 +127,23 @@ def engine(tmp_path_factory: pytest.TempPathFactory, emulators: None) -> Iterato
         yield address
     finally:
         stop(process)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MixedSwarm]:
+    """A swarm of an x86_64 and an i686 node, for all tests of a file."""
+    yield from start(tmp_path_factory.mktemp("swarm"))
+
+
+@pytest.fixture
+def ship(here: Host, mixed: MixedSwarm) -> Iterator[Host]:
+    """A home whose DOCKER_HOST is the manager; no service is left."""
+    here.env["DOCKER_HOST"] = mixed.x86.docker_host
+    yield here
+    for name in mixed.x86.docker("service", "ls", "-q").split():
+        mixed.x86.docker("service", "rm", name)
+    living = [node for node in mixed.nodes if node.process is not None]
+    until(lambda: not any(node.docker("ps", "-q") for node in living), "containers to go")
 
 
 def _answers(address: str) -> bool:

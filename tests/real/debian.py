@@ -7,13 +7,14 @@ Downloads are kept under ``$MANYFEST_TEST_CACHE``, or ``tests/.cache`` here, so 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from tests.real.parts import need
+from tools import mixed_swarm
+from tools.mixed_swarm import cache_folder
 
 ARCHITECTURES = {
     "amd64": "linux/amd64",
@@ -47,11 +48,6 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LIMIT_S = 90
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept."""
-    return Path(os.environ.get("MANYFEST_TEST_CACHE") or Path(__file__).parents[1] / ".cache")
-
-
 def packages(architecture: str) -> dict[str, Path]:
     """The files of :data:`PACKAGES` and :data:`MORE` for a Debian architecture; skips where they cannot be had."""
     need("apt-get", package="apt")
@@ -73,12 +69,10 @@ def packages(architecture: str) -> dict[str, Path]:
 
 def mirror() -> str:
     """Debian's archive where this machine's apt finds it; skips where apt knows of none."""
-    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.[ls]*"))]
-    text = "\n".join(file.read_text() for file in files if file.exists())
-    found = re.search(r"^(?:deb\b|URIs:).*?(https?://[^\s\]]+/debian)/?(?:\s|$)", text, re.MULTILINE)
-    if found is None:
-        pytest.skip("apt has no source that is Debian's archive")
-    return found[1]
+    try:
+        return mixed_swarm.mirror()
+    except mixed_swarm.CannotBe as error:
+        pytest.skip(str(error))
 
 
 def tar_of(package: Path) -> bytes:

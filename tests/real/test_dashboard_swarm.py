@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 from tests.real.parts import Host
-from tests.real.swarm import MixedSwarm, start
+from tests.real.swarm import MixedSwarm
 from tests.real.test_dashboard import PICTURES, browse, words
 
 from manyfest.serve.exchange import Request, Response
@@ -41,12 +40,6 @@ class Turns:
             return Response(502)
         finally:
             connection.close()
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MixedSwarm]:
-    """The swarm."""
-    yield from start(tmp_path_factory.mktemp("swarm"))
 
 
 @pytest.fixture

@@ -3,70 +3,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.real.parts import PASSWORD, USER, Done, Host, free_port, listening, need
-from tests.real.swarm import MixedSwarm, SwarmNode, start
+from tests.real.swarm import BOTH, PORT, MixedSwarm, ask, ask_port, push, running, try_to_ask, until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-BOTH = ("linux/amd64", "linux/386")
-PORT = 8082
 CLIENTS = 4
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MixedSwarm]:
-    """The swarm, for all tests of this file."""
-    yield from start(tmp_path_factory.mktemp("swarm"))
-
-
-@pytest.fixture
-def ship(here: Host, mixed: MixedSwarm) -> Iterator[Host]:
-    """A home whose DOCKER_HOST is the manager; no service is left."""
-    here.env["DOCKER_HOST"] = mixed.x86.docker_host
-    yield here
-    for name in mixed.x86.docker("service", "ls", "-q").split():
-        mixed.x86.docker("service", "rm", name)
-    living = [node for node in mixed.nodes if node.process is not None]
-    until(lambda: not any(node.docker("ps", "-q") for node in living), "containers to go")
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    """Poll a part that changes by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.1)
-
-
-def push(ship: Host, mixed: MixedSwarm, name: str, *platforms: str, broken: str = "") -> str:
-    """A list of answering programs in the registry, under its name."""
-    target = f"{mixed.registry}/{name}:1"
-    ship.manyfest("copy", mixed.layout(name, platforms, broken=broken), target)
-    return target
-
-
-def ask(node: SwarmNode, port: int = PORT) -> str:
-    """What answers on a node."""
-    connection = HTTPConnection(node.address, port, timeout=5)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read().decode().strip()
-    finally:
-        connection.close()
 
 
 def platforms_of(mixed: MixedSwarm, service: str) -> set[str]:
@@ -165,43 +116,16 @@ def test_nginx_in_front_of_both(ship: Host, mixed: MixedSwarm) -> None:
         ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.2"
     ) as heard:
         until(lambda: listening(port), "nginx")
-        here = SwarmNode("balancer", "127.0.0.1", ship.home, "")
-        answers = [ask(here, port) for _ in range(50)]
+        answers = [ask_port(port) for _ in range(50)]
         assert {answers.count("amd64"), answers.count("386")} == {25}
         mixed.old.docker("kill", *mixed.old.docker("ps", "-q").split())
-        assert all(ask(here, port) in ("amd64", "386") for _ in range(50))
+        assert all(ask_port(port) in ("amd64", "386") for _ in range(50))
         mixed.x86.docker("node", "update", "--availability", "drain", "old")
-        until(lambda: {ask(here, port) for _ in range(4)} == {"amd64"}, "the drained node to leave")
+        until(lambda: {ask_port(port) for _ in range(4)} == {"amd64"}, "the drained node to leave")
         mixed.x86.docker("node", "update", "--availability", "active", "old")
-        until(lambda: {ask(here, port) for _ in range(4)} == {"amd64", "386"}, "it to come back")
+        until(lambda: {ask_port(port) for _ in range(4)} == {"amd64", "386"}, "it to come back")
     assert "web: +old; now old (i686) at" in heard.read_text()
     assert not listening(port)
-
-
-def try_to_ask(port: int) -> str:
-    """What the balancer answers, or how it failed."""
-    try:
-        return ask(SwarmNode("balancer", "127.0.0.1", Path(), ""), port)
-    except (OSError, HTTPException) as error:
-        return repr(error)
-
-
-@contextlib.contextmanager
-def running(ship: Host, *words: str) -> Iterator[Path]:
-    """Our command until the block ends, which it has to take well; what it said is in the file."""
-    heard = ship.home / "heard"
-    env = {**ship.env, "PATH": "/usr/sbin:/usr/bin:/bin", "HOME": str(ship.home)}
-    env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    with heard.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "manyfest", *words], env=env, stdout=out, stderr=out
-        )
-    try:
-        yield heard
-    finally:
-        process.terminate()
-        code = process.wait(20)
-    assert code == 0, heard.read_text()
 
 
 def test_ports_that_are_taken(ship: Host, mixed: MixedSwarm) -> None:
