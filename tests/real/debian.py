@@ -50,11 +50,15 @@ _LIMIT_S = 90
 
 def packages(architecture: str) -> dict[str, Path]:
     """The files of :data:`PACKAGES` and :data:`MORE` for a Debian architecture; skips where they cannot be had."""
+    return fetched(architecture, {*PACKAGES, *MORE.get(architecture, ())}, "debian-12")
+
+
+def fetched(architecture: str, wanted: set[str], name: str) -> dict[str, Path]:
+    """The files of packages, kept in a folder of that name; skips where they cannot be had."""
     need("apt-get", package="apt")
     need("dpkg-deb", package="dpkg")
-    folder = cache_folder() / "debian-12" / architecture
+    folder = cache_folder() / name / architecture
     found = _there(folder)
-    wanted = {*PACKAGES, *MORE.get(architecture, ())}
     if wanted <= set(found):
         return found
     _download(architecture, folder, sorted(wanted - set(found)))

@@ -344,6 +344,8 @@ class _Work:
                 raise
 
         try:
+            if compiler.is_shared:
+                return dict.fromkeys(self.options.platforms, one(self.options.platforms[0]))
             made = self.pool.map(one, self.options.platforms)
         except BaseException:
             compiler.stop()
@@ -352,7 +354,10 @@ class _Work:
 
     def _compiled(self, platform: Platform, reused: bool) -> None:
         with self._lock:
-            self._tell(f"compiled for {platform}" + (" (unchanged)" if reused else ""))
+            shared = self.compiler is not None and self.compiler.is_shared
+            self._tell(
+                f"compiled for {'all platforms' if shared else platform}" + (" (unchanged)" if reused else "")
+            )
 
     def _write(self, results: Sequence[tuple[Platform, Result]]) -> dict[int, Layer]:
         docker = self.options.type == "docker"

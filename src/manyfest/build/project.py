@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from manyfest import drafts
 from manyfest.build import twostep
-from manyfest.build.toolchains import TOOLCHAINS, Compile
+from manyfest.build.toolchains import LIBCS, TOOLCHAINS, WITH_LIBC, Compile, default_run
 from manyfest.build.twostep import TwoStep
 from manyfest.errors import InputError, InvalidPlatform, InvalidProject
 from manyfest.platforms import Platform, from_name, normalise
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "Project", "load"]
 
 FILE = "manyfest.yaml"
-_COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env"})
+_COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env", "libc"})
 _BUILD_KEYS = frozenset({"dockerfile", "args", "target", "builder", "copy"})
 _DEFAULT_COPY = "/out"
 
@@ -184,7 +184,7 @@ def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
         raise where.wrong(
             "compile.toolchain",
             f"{toolchain!r}: expected one of {', '.join(TOOLCHAINS)}",
-            hint=_other(toolchain),
+            hint="custom runs any command, with {triple} and {arch} filled in",
         )
     outputs = where.texts(fields, "compile.outputs")
     if not outputs:
@@ -192,12 +192,17 @@ def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
     for output in outputs:
         if output.startswith("/") or ".." in output.split("/") or output in ("", "."):
             raise where.wrong("compile.outputs", f"{output!r}: expected a path inside the project")
-    run = where.text(fields, "compile.run")
-    if not run and toolchain == "go" and len(outputs) == 1:
-        run = f"go build -trimpath -ldflags=-s -o {outputs[0]} ."
+    run = where.text(fields, "compile.run") or default_run(toolchain, outputs)
     if not run:
         raise where.wrong("compile", "lacks run:", hint="the command that writes the outputs")
-    return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"))
+    libc = where.text(fields, "compile.libc")
+    if libc and toolchain not in WITH_LIBC:
+        raise where.wrong(
+            "compile.libc", f"{toolchain} has no choice of it", hint=f"{', '.join(sorted(WITH_LIBC))} have"
+        )
+    if libc and libc not in LIBCS:
+        raise where.wrong("compile.libc", f"{libc!r}: expected one of {', '.join(LIBCS)}")
+    return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"), libc or LIBCS[0])
 
 
 def _first(
@@ -245,14 +250,6 @@ def _copied(text: str, where: _Where) -> tuple[str, str]:
     if dest.startswith("/") or ".." in dest.split("/") or posixpath.normpath(dest) == ".":
         raise where.wrong("build.copy", f"{dest!r}: expected a path inside the project")
     return clean, posixpath.normpath(dest)
-
-
-def _other(toolchain: str) -> str:
-    if toolchain in ("rust", "java", "cmake"):
-        return (
-            f"{toolchain} has no preset yet; toolchain: custom runs any command, with {{triple}} and {{arch}}"
-        )
-    return ""
 
 
 class _Where:

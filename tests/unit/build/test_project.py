@@ -87,7 +87,10 @@ expect: [linux/amd64]
     [
         ("platforms: [linux/amd64, linux/arm46]", r":2:26: platforms.1: linux/arm46: nobody runs that"),
         ("platforms: 7", r":2:1: platforms: expected a list"),
-        ("compile: {toolchain: rust, run: x, outputs: [y]}", r":2:11: compile.toolchain: 'rust'"),
+        ("compile: {toolchain: ada, run: x, outputs: [y]}", r":2:11: compile.toolchain: 'ada'"),
+        ("compile: {toolchain: go, libc: gnu, outputs: [y]}", r":2:26: compile.libc: go has no choice"),
+        ("compile: {toolchain: zig, libc: bionic, run: x, outputs: [y]}", r":2:27: compile.libc: 'bionic'"),
+        ("compile: {toolchain: java, outputs: [y]}", r":2:1: compile: lacks run"),
         ("compile:\n  run: x", r":2:1: compile: lacks outputs"),
         ("compile:\n  outputs: [x]", r":2:1: compile: lacks run"),
         ("compile:\n  run: x\n  outputs: [/x]", r":4:3: compile.outputs: '/x'"),

