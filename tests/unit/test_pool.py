@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
+import signal
+import sys
 import threading
 
 import pytest
@@ -51,3 +54,28 @@ def test_watched_streams_count() -> None:
     stream = Pool().watched(io.BytesIO(b"abcde"), seen.append)
     assert stream.read(3) + stream.read(3) == b"abcde"
     assert seen == [3, 2]
+
+
+def test_a_signal_that_wakes_nobody_is_heard() -> None:
+    """The system may give it to another thread, or just before the main one sleeps: not only when the work is done."""
+    main, released, late = threading.get_ident(), threading.Event(), []
+
+    def main_sleeps() -> bool:
+        frame = sys._current_frames()[main]
+        above = frame.f_back.f_back if frame.f_back is not None else None
+        waits = frame.f_code is threading.Condition.wait.__code__
+        return waits and above is not None and above.f_code is concurrent.futures.wait.__code__
+
+    def work(n: int) -> None:
+        if n == 0:
+            while not main_sleeps():
+                pass
+            # To this thread: the handler's turn is the main one's, which is not woken.
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        if not released.wait(10):
+            late.append(n)
+
+    with pytest.raises(KeyboardInterrupt):
+        Pool(2).map(work, [0, 1])
+    released.set()
+    assert not late

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     R = TypeVar("R")
 
-__all__ = ["WORKERS", "Pool", "Stopped"]
+__all__ = ["WORKERS", "Pool", "Stopped", "wait_for"]
 
 WORKERS = 16
 """Threads. Round trips, not processors, are what small blobs and documents wait for."""
@@ -30,6 +30,10 @@ WORKERS = 16
 
 GRACE_S = 0.5
 """Seconds that interrupted work gets to end at its next read and clean up."""
+
+
+TICK_S = 0.25
+"""Seconds after which a thread that waits for others looks for signals."""
 
 
 class Stopped(Error):
@@ -49,14 +53,13 @@ class Pool:
         if len(todo) <= 1:
             return [work(item) for item in todo]
         # Imported here: it costs 12 ms, and a command that asks for one document never needs it.
-        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         executor = ThreadPoolExecutor(min(self.workers, len(todo)), thread_name_prefix="manyfest")
         futures: list[Future[R]] = []
         try:
             futures = [executor.submit(work, item) for item in todo]
-            _, pending = wait(futures, return_when=FIRST_EXCEPTION)
-            if pending:
+            if wait_for(futures):
                 self._stop.set()
         except BaseException:
             # Ctrl-C. Work ends at its next read and cleans up; what only waits for a silent peer is left behind.
@@ -70,6 +73,22 @@ class Pool:
     def watched(self, stream: Readable, on_bytes: Callable[[int], None] | None = None) -> Readable:
         """The stream, ending with :class:`Stopped` once the pool stops; ``on_bytes`` hears of every read."""
         return _Watched(stream, self._stop, on_bytes)
+
+
+def wait_for(futures: list[Future[R]], *, first_failure: bool = True) -> bool:
+    """Wait until all are done, or one failed; ``True`` when some are not done then.
+
+    In short turns: a signal that comes after the main thread last looked and before it sleeps, or that the system
+    gives to another thread, wakes nobody. Ctrl-C would be heard when the work is done, which a silent peer delays
+    (https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers).
+    """
+    from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, wait  # see Pool.map
+
+    until = FIRST_EXCEPTION if first_failure else ALL_COMPLETED
+    while True:
+        done, pending = wait(futures, timeout=TICK_S, return_when=until)
+        if not pending or (first_failure and any(not f.cancelled() and f.exception() for f in done)):
+            return bool(pending)
 
 
 class _Watched:
