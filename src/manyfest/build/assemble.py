@@ -24,7 +24,7 @@ from manyfest.errors import BuildError, InvalidPlatform, InvalidProject
 from manyfest.platforms import Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from manyfest.build.archives import Spool
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from manyfest.build.dockerfile import Recipe, Stage, Step
     from manyfest.build.ignore import Context
 
-__all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "stage_before", "target_stage", "timestamp"]
+__all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "target_stage", "timestamp"]
 
 _MAX_PASSWD = 4 * 1024 * 1024
 _MANY_FILES = 50_000
@@ -127,6 +127,17 @@ class Assembler:
             except InvalidPlatform as error:
                 raise InvalidProject(f"{where}: --platform={text}: {error}", hint=error.hint) from error
         return name, stage_before(self.recipe, stage, name), wanted
+
+    def images(self) -> Iterator[tuple[Stage, Step | None, str, Platform]]:
+        """Every image that is needed: the stage, its COPY (``None`` for its FROM), name and platform; no stages."""
+        for stage in needed_stages(self.recipe, self.target):
+            name, parent, platform = self.base_of(stage)
+            if parent is None and name != "scratch":
+                yield stage, None, name, platform
+            for step in stage.steps:
+                other = step.flag("from") if step.name == "COPY" else ""
+                if other and other != "scratch" and not stage_before(self.recipe, stage, other, numbers=True):
+                    yield stage, step, other, self.platform
 
     def arg(self, name: str, default: str | None) -> str | None:
         """The value of an ARG that a stage declares; ``None`` leaves it unset."""

@@ -21,11 +21,11 @@ import os
 import shutil
 import tempfile
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from manyfest.build.archives import Spool, entries_of
-from manyfest.build.assemble import needed_stages, stage_before, target_stage
+from manyfest.build.assemble import needed_stages, target_stage
 from manyfest.build.expand import platform_args
 from manyfest.build.ignore import DiskFile
 from manyfest.build.layer import Layer
@@ -42,6 +42,7 @@ from manyfest.stores._inflate import Inflated
 from manyfest.stores.base import chunks, read
 from manyfest.stores.dockerarchive import DockerArchive
 from manyfest.stores.places import Place
+from manyfest.stores.pool import wait_for
 from manyfest.values import Value
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class Engines:
         try:
             return Choice(self._local(), "native", "once, for all platforms")
         except EngineError as error:
-            for node in self._nodes.values():
+            if self._nodes:
+                node = next(iter(self._nodes.values()))
                 return Choice(self._node(node), "native", "once, for all platforms; no engine answers here")
             hint = f"{error.hint}; or build: {{builder: false}} in manyfest.yaml leaves this step out"
             raise BuildError(f"{where}: {error}", hint=hint) from error
@@ -236,16 +238,13 @@ def order_for(assembler: Assembler, text: str, context: str = "") -> tuple[Order
         pinned.append((f"@@manyfest-base-{len(pinned)}@@", _pullable(base, recipe.where(line)), platform))
         return pinned[-1][0], base
 
-    for stage in needed_stages(recipe, assembler.target):
-        name, parent, platform = assembler.base_of(stage)
-        if parent is None and name != "scratch":
-            word, found[stage.index] = pin(name, platform, stage.line)
+    for stage, step, name, platform in assembler.images():
+        word, base = pin(name, platform, stage.line if step is None else step.line)
+        if step is None:
+            found[stage.index] = base
             _write_from(lines, recipe, stage, word, platform if stage.platform else None)
-        for step in stage.steps:
-            other = step.flag("from") if step.name == "COPY" else ""
-            if other and other != "scratch" and stage_before(recipe, stage, other, numbers=True) is None:
-                word, _ = pin(other, assembler.platform, step.line)
-                _write_copy(lines, step, other, word)
+        else:
+            _write_copy(lines, step, name, word)
     args = {**_declared(recipe, assembler), **assembler.given}
     order = builders.Order(
         assembler.platform,
@@ -291,12 +290,8 @@ def run_all(
     executor = ThreadPoolExecutor(max(1, min(jobs, len(tasks))), thread_name_prefix="manyfest-engine")
     try:
         running = [executor.submit(one, task) for task in tasks]
-        if not engines.keep_going:
-            wait(running, return_when=FIRST_EXCEPTION)
-            if failed:
-                engines.stop()
-        else:
-            wait(running)
+        if wait_for(running, first_failure=not engines.keep_going):
+            engines.stop()
     except BaseException:
         engines.stop()
         raise

@@ -22,7 +22,6 @@ import time
 from typing import TYPE_CHECKING
 
 from manyfest.build.archives import Spool, entries_of, spool_file
-from manyfest.build.assemble import needed_stages, stage_before
 from manyfest.build.cache import KEEP_S
 from manyfest.build.engines import IGNORE_FILES, lay_out, layers_tree, order_for
 from manyfest.build.tree import Tree
@@ -222,17 +221,9 @@ def _key(work: FirstWork) -> str:
 
 def _pins(assembler: Assembler) -> Iterator[list[str]]:
     """Every image that the Dockerfile names, with its digest."""
-    recipe = assembler.recipe
-    for stage in needed_stages(recipe, assembler.target):
-        name, parent, platform = assembler.base_of(stage)
-        named = [(name, platform, stage.line)] if parent is None and name != "scratch" else []
-        for step in stage.steps:
-            other = step.flag("from") if step.name in ("COPY", "ADD") else ""
-            if other and other != "scratch" and stage_before(recipe, stage, other, numbers=True) is None:
-                named.append((other, assembler.platform, step.line))
-        for name, platform, line in named:
-            base = assembler.bases.find(name, platform, recipe.where(line))
-            yield [name, str(platform), str(base.document.digest)]
+    for stage, step, name, platform in assembler.images():
+        where = assembler.recipe.where(stage.line if step is None else step.line)
+        yield [name, str(platform), str(assembler.bases.find(name, platform, where).document.digest)]
 
 
 def _replace(ready: str, folder: str, temporary: str) -> None:

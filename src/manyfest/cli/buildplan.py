@@ -7,13 +7,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from manyfest.build.engines import Choice
     from manyfest.build.options import Planned
     from manyfest.build.twostep import First
     from manyfest.cli.console import Console
 
 __all__ = ["tell_plan"]
-
-_NO_RUN = "nothing has to run"
 
 
 def tell_plan(console: Console, planned: list[Planned]) -> int:
@@ -23,9 +22,8 @@ def tell_plan(console: Console, planned: list[Planned]) -> int:
         {
             "platform": str(each.platform),
             "dockerfile": each.dockerfile,
-            "builder": "embedded" if each.choice is None else str(each.choice),
-            "why": _NO_RUN if each.choice is None else each.choice.why,
-            "bases": [{"stage": s, "name": n, "digest": d or None} for s, n, d in each.bases],
+            **_builder(each.choice),
+            "bases": _bases(each.bases),
             "compile": None
             if each.job is None
             else {
@@ -41,10 +39,9 @@ def tell_plan(console: Console, planned: list[Planned]) -> int:
         lines += [
             f"{each.platform}",
             f"  dockerfile: {each.dockerfile}",
-            "  builder:    "
-            + (f"embedded ({_NO_RUN})" if each.choice is None else f"{each.choice} ({each.choice.why})"),
+            _builder_line(each.choice),
+            *_base_lines(each.bases),
         ]
-        lines += _base_lines(each.bases)
         if each.job is not None:
             lines.append(f"  compile:    {each.job.command}")
             lines += [f"    {name}={text}" for name, text in each.job.environment]
@@ -54,24 +51,35 @@ def tell_plan(console: Console, planned: list[Planned]) -> int:
 
 
 def _first_lines(first: First) -> list[str]:
-    choice = first.choice
     return [
         f"  dockerfile: {first.step.dockerfile}",
-        "  builder:    " + (f"embedded ({_NO_RUN})" if choice is None else f"{choice} ({choice.why})"),
+        _builder_line(first.choice),
         *_base_lines(first.bases),
         *(f"  copy:       {source} to {dest}" for source, dest in first.step.copies),
     ]
 
 
 def _first_json(first: First) -> dict[str, object]:
-    choice = first.choice
     return {
         "dockerfile": first.step.dockerfile,
-        "builder": "embedded" if choice is None else str(choice),
-        "why": _NO_RUN if choice is None else choice.why,
-        "bases": [{"stage": s, "name": n, "digest": d or None} for s, n, d in first.bases],
+        **_builder(first.choice),
+        "bases": _bases(first.bases),
         "copy": [{"source": source, "destination": dest} for source, dest in first.step.copies],
     }
+
+
+def _builder(choice: Choice | None) -> dict[str, str]:
+    if choice is None:
+        return {"builder": "embedded", "why": "nothing has to run"}
+    return {"builder": str(choice), "why": choice.why}
+
+
+def _builder_line(choice: Choice | None) -> str:
+    return "  builder:    {builder} ({why})".format(**_builder(choice))
+
+
+def _bases(bases: Sequence[tuple[str, str, str]]) -> list[dict[str, str | None]]:
+    return [{"stage": stage, "name": name, "digest": digest or None} for stage, name, digest in bases]
 
 
 def _base_lines(bases: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import IO
 
-__all__ = ["NAMES", "Builder", "Order", "find", "near", "on_node"]
+__all__ = ["NAMES", "Builder", "Order", "end", "find", "near", "on_node"]
 
 NAMES = ("docker", "podman", "buildah")
 
@@ -219,7 +219,7 @@ class Builder:
         except (tarfile.TarError, OSError):
             return None
         finally:
-            _end(process)
+            end(process)
             process.stdout and process.stdout.close()
             with self._lock:
                 self._running.discard(process)
@@ -323,7 +323,7 @@ class Builder:
                 lines.append(line.decode("utf-8", "replace").rstrip())
             process.wait()
         except BaseException:
-            _end(process)
+            end(process)
             raise
         finally:
             timer.cancel()
@@ -368,20 +368,7 @@ class Builder:
         return EngineError(f"{self}: {step or word} failed; it said last:{shown}", hint=hint)
 
     def _quietly(self, *words: str) -> str:
-        try:
-            done = subprocess.run(
-                [*self._command, *words],
-                check=False,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=CALL_TIMEOUT_S,
-                start_new_session=True,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout
+        return _output(*self._command, *words)
 
 
 def find(name: str = "", environment: Mapping[str, str] | None = None) -> Builder:
@@ -477,6 +464,7 @@ def _buildkit(path: str) -> str:
 
 
 def _output(*words: str) -> str:
+    """What a command prints; empty when it fails, or does not end. Ctrl-C is not for it."""
     try:
         done = subprocess.run(
             words,
@@ -486,6 +474,7 @@ def _output(*words: str) -> str:
             text=True,
             errors="replace",
             timeout=CALL_TIMEOUT_S,
+            start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -515,10 +504,13 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """End a command and what it started, which is a session of its own: asked first, killed after ``grace_s``."""
+    if process.poll() is not None:
+        return
     _signal(process, signal.SIGTERM)
     try:
-        process.wait(GRACE_S)
+        process.wait(grace_s)
     except subprocess.TimeoutExpired:
         _signal(process, signal.SIGKILL)
         process.wait()

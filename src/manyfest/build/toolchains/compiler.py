@@ -9,7 +9,6 @@ import os
 import posixpath
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.build.ignore import OWN_FOLDER
 from manyfest.build.toolchains.presets import SHARED, setup
+from manyfest.engines.builders import end
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import names, normalise
 from manyfest.stores.pool import Stopped
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Compiler", "Job"]
 
 _LAST_LINES = 20
+_GRACE_S = 2.0
 _KEPT_ENVIRONMENT = (
     "CARGO_ENCODED_RUSTFLAGS",
     "CC",
@@ -228,7 +229,7 @@ class Compiler:
         """End what runs: for Ctrl-C, and when another platform failed."""
         self._stopped = True
         for process in list(self._running):
-            _end(process)
+            end(process, _GRACE_S)
 
     def _runs_apart(self) -> bool:
         return "{out}" in self.wanted.run or self._separates()
@@ -263,10 +264,10 @@ class Compiler:
             self._running.add(process)
             try:
                 if self._stopped:
-                    _end(process)
+                    end(process, _GRACE_S)
                 code = process.wait()
             except BaseException:
-                _end(process)
+                end(process, _GRACE_S)
                 raise
             finally:
                 self._running.discard(process)
@@ -415,19 +416,6 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and what it started: it leads a session of its own."""
-    if process.poll() is None:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(2)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _ending(code: int) -> str:

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from manyfest.build.toolchains import ziglink
-from manyfest.build.toolchains.setup import Setup, on_path, variable
+from manyfest.build.toolchains.setup import Setup, on_path, variable, wrapper
 from manyfest.build.toolchains.zig import compilers, find_zig, zig_target
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import names, normalise
@@ -135,6 +135,6 @@ def _linker(platform: Platform, target: str, folder: str) -> tuple[str, dict[str
     zig_name, cpu = zig_target(platform, libc)
     words = (sys.executable, "-I", ziglink.__file__, zig, zig_name, cpu)
     files = compilers(platform, libc, folder)
-    files[path] = f'#!/bin/sh\nexec {" ".join(map(shlex.quote, words))} "$@"\n'
+    files[path] = wrapper(*map(shlex.quote, words))
     known = {f"CC_{key}": "cc", f"CXX_{key}": "c++", f"AR_{key}": "ar"}
     return path, {name: os.path.join(folder, program) for name, program in known.items()}, files

@@ -81,6 +81,16 @@ def configure(parser: CommandParser) -> None:
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
     )
     add_gate(parser)
+    _configure_engines(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done for each platform")
+    parser.add_argument("--no-cache", action="store_true", help="use nothing of earlier builds")
+    parser.add_argument(
+        "-j", "--jobs", metavar="N", type=int, default=0, help="at most so many at once (default: CPUs)"
+    )
+
+
+def _configure_engines(parser: CommandParser) -> None:
+    """For what has a RUN."""
     parser.add_argument(
         "--engine", choices=("docker", "podman", "buildah"), default="",
         help="who builds what has a RUN (default: the first that answers)",
@@ -97,11 +107,6 @@ def configure(parser: CommandParser) -> None:
         "--keep-going", action="store_true",
         help="let engines finish the other platforms when one fails; nothing is pushed, and the next build resumes",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done for each platform")
-    parser.add_argument("--no-cache", action="store_true", help="use nothing of earlier builds")
-    parser.add_argument(
-        "-j", "--jobs", metavar="N", type=int, default=0, help="at most so many at once (default: CPUs)"
-    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
