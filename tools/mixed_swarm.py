@@ -6,7 +6,7 @@ i386 build in a tree of its own, under the i386 personality, so that it calls it
 Both reach one registry under the same name, ``localhost:PORT``. The tree is kept under ``$MANYFEST_TEST_CACHE``, or
 ``tests/.cache`` here. Everything else goes at the end: killing a node's first process ends all of it.
 
-The tests on real parts and ``make demo-swarm`` use it.
+The tests on real parts use it.
 """
 
 from __future__ import annotations
