@@ -14,12 +14,12 @@ from manyfest.coverage.compose import Compose
 from manyfest.coverage.dockerfile import bases
 from manyfest.coverage.interpolate import interpolate, read_env
 from manyfest.coverage.kubernetes import uses_of
-from manyfest.coverage.listing import Entry, Listing
 from manyfest.coverage.marked import load
 from manyfest.coverage.nodes import from_kubectl, from_swarm
 from manyfest.coverage.rules import ENGINES, DockerClassic, Host, Swarm, rules
 from manyfest.coverage.use import Use
 from manyfest.errors import InputError
+from manyfest.indexes.listing import Entry, Listing
 from manyfest.platforms import Platform
 
 pytestmark = pytest.mark.property

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.real.parts import Host, Registry, free_port, need
 
-from manyfest.coverage.listing import Listing, list_images
 from manyfest.coverage.rules import ENGINES, BuildKit, Containerd, DockerClassic, Podman, Swarm
 from manyfest.coverage.rules import Host as Machine
+from manyfest.indexes.listing import Listing, list_images
 from manyfest.platforms import Platform, normalise
 from manyfest.stores.layout import Layout
 from manyfest.stores.memory import Memory

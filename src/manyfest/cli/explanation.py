@@ -9,9 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from manyfest.coverage.listing import Listing
-    from manyfest.coverage.nearest import Nearest
     from manyfest.coverage.rules import Choice, Host, Rule
+    from manyfest.indexes.listing import Listing
+    from manyfest.indexes.nearest import Nearest
     from manyfest.platforms import Platform
     from manyfest.stores.base import Source
 
@@ -76,7 +76,7 @@ def to_json(made: list[tuple[Rule, Choice]]) -> list[dict[str, Any]]:
 
 def nearest_to(source: Source, tag: str, platform: Platform, *, strict: bool) -> Nearest:
     """The nearest tags that have a platform, or with ``strict`` exactly that one."""
-    from manyfest.coverage.nearest import nearest
+    from manyfest.indexes.nearest import nearest
     from manyfest.platforms import Only, OnlyStrict
 
     matcher = OnlyStrict(platform) if strict else Only(platform)

@@ -7,7 +7,6 @@ scheduled there, by what the file says or by Swarm's own filter, so nothing can 
 
 from __future__ import annotations
 
-from manyfest.coverage.listing import Listing, list_images
 from manyfest.coverage.rules import ENGINES, BuildKit, Containerd, DockerClassic, Kubernetes, Swarm
 from manyfest.errors import (
     AuthRequired,
@@ -18,6 +17,7 @@ from manyfest.errors import (
     RateLimited,
     Unreachable,
 )
+from manyfest.indexes.listing import Listing, list_images
 from manyfest.stores.places import Place
 from manyfest.stores.pool import Pool
 from manyfest.values import Value

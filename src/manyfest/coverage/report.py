@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from manyfest.coverage.matrix import Cell, Matrix, Row
-    from manyfest.coverage.nearest import Nearest
+    from manyfest.indexes.nearest import Nearest
 
 __all__ = ["WORDS", "Group", "columns", "finding", "findings", "to_json", "to_markdown", "to_sarif"]
 

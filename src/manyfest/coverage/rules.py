@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from manyfest.coverage.listing import Entry, Listing
+from manyfest.indexes.listing import Entry, Listing
 from manyfest.platforms import (
     Matcher,
     Only,

@@ -22,9 +22,9 @@ from manyfest.values import Value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manyfest.coverage.listing import Listing
     from manyfest.coverage.matrix import Cell
     from manyfest.coverage.placement import Restriction
+    from manyfest.indexes.listing import Listing
 
 __all__ = ["SPELLINGS", "Placement", "place"]
 

@@ -13,7 +13,6 @@ import pytest
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.coverage.fixes import fixes
-from manyfest.coverage.listing import Listing, list_images
 from manyfest.coverage.matrix import Cell, Matrix, Row, check, exit_code, judge, place_of
 from manyfest.coverage.nodes import Node
 from manyfest.coverage.placement import LabelTerm, NodeSelector, SwarmConstraint
@@ -21,6 +20,7 @@ from manyfest.coverage.report import columns, findings, to_json, to_markdown, to
 from manyfest.coverage.rules import Host, listing_of
 from manyfest.coverage.use import Use
 from manyfest.errors import AuthRequired, Error, Forbidden, InputError, NotFound, RateLimited, Unreachable
+from manyfest.indexes.listing import Listing, list_images
 from manyfest.platforms import Platform
 from manyfest.stores.base import Source
 from manyfest.stores.memory import Memory

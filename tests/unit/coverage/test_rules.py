@@ -117,7 +117,7 @@ def test_what_engines_take_when_asked(asked: str, listed: tuple[str, ...], expec
 
 def test_podman_compares_words() -> None:
     """What it never normalises is not the same word."""
-    from manyfest.coverage.listing import Entry, Listing
+    from manyfest.indexes.listing import Entry, Listing
 
     for platform in (
         Platform("linux", "amd64", "v1"),
@@ -141,7 +141,7 @@ def test_equal_entries_the_first_wins() -> None:
 
 def test_an_entry_that_says_nothing() -> None:
     """Docker's classic store takes it last, unseen; containerd opens it; podman never takes it."""
-    from manyfest.coverage.listing import Entry, Listing
+    from manyfest.indexes.listing import Entry, Listing
 
     silent = Entry("sha256:" + "1" * 64, None, Platform.parse("linux/s390x"))
     listing = Listing("sha256:" + "0" * 64, (silent, *listing_of("linux/amd64").entries))
@@ -154,7 +154,7 @@ def test_an_entry_that_says_nothing() -> None:
 
 def test_an_index_within_an_index() -> None:
     """The classic store does not look into it."""
-    from manyfest.coverage.listing import Entry, Listing
+    from manyfest.indexes.listing import Entry, Listing
 
     inner = Entry("sha256:" + "1" * 64, Platform.parse("linux/amd64"), nested=True)
     listing = Listing("sha256:" + "0" * 64, (inner,))
@@ -265,7 +265,7 @@ def test_swarms_operating_systems_are_compared_too() -> None:
 def test_a_single_image_gives_its_configs_platform() -> None:
     """One that says nothing gives none, and then there is no filter."""
     assert SWARM.placement(listing_of("linux/arm64", single=True)) == (("linux", "arm64"),)
-    from manyfest.coverage.listing import Entry, Listing
+    from manyfest.indexes.listing import Entry, Listing
 
     silent = Listing(
         "sha256:" + "0" * 64, (Entry("sha256:" + "0" * 64, None, Platform("", "")),), single=True

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
     from manyfest.cli.places import Places
-    from manyfest.coverage.listing import Listing
     from manyfest.coverage.matrix import Matrix, Row
-    from manyfest.coverage.nearest import Nearest
     from manyfest.coverage.nodes import Node
     from manyfest.coverage.sources import Sources
+    from manyfest.indexes.listing import Listing
+    from manyfest.indexes.nearest import Nearest
 
 SUMMARY = "tell before deploying whether images run on the nodes"
 EXAMPLES = (
@@ -109,7 +109,7 @@ def _nodes(args: argparse.Namespace, console: Console) -> list[Node]:
 def _nearest(matrix: Matrix, places: Places, console: Console, engine: str) -> dict[int, Nearest]:
     """For every row that fails, the tags that run everywhere it may go."""
     from manyfest.coverage.matrix import place_of
-    from manyfest.coverage.nearest import nearest
+    from manyfest.indexes.nearest import nearest
 
     found: dict[int, Nearest] = {}
     for at, row in enumerate(matrix.rows):

@@ -152,10 +152,10 @@ class _Deployment:
 
     def _placement(self, nodes: Sequence[Node], old: Mapping[str, Any] | None) -> tuple[str, Placement]:
         """The pinned name, and where it may go. Raises :class:`Refused` when that is not everywhere it should."""
-        from manyfest.coverage.listing import list_images
         from manyfest.coverage.placement import SwarmConstraint
         from manyfest.deploy.place import place
         from manyfest.deploy.swarm import constraints_of
+        from manyfest.indexes.listing import list_images
 
         source, name = self.places.source(str(self.place))
         document = source.resolve(name)

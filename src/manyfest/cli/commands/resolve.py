@@ -109,8 +109,8 @@ def _explain(
 ) -> list[dict[str, Any]]:
     """Tell how each entry was judged, here and by every engine."""
     from manyfest.cli.explanation import choices, text, to_json
-    from manyfest.coverage.listing import list_images
     from manyfest.coverage.rules import Host
+    from manyfest.indexes.listing import list_images
 
     if root.is_index:
         console.tell(_explained(root, matcher))

@@ -5,32 +5,42 @@
     ['1.2.4', '1.3.0', '2.0', 'latest', '1.2.4-alpine']
 
 Asking costs requests, which some registries count: at most :data:`MAX_HEADS` HEAD (which none counts) to see which tags
-are the same image, and :data:`MAX_GETS` GET.
+are the same image, and :data:`MAX_GETS` GET. Who did not ask for it is not to wait for it: :func:`nearest_within` ends
+after some seconds, whatever the registry does.
 """
 
 from __future__ import annotations
 
 import itertools
+import queue
 import re
+import threading
+import time
 
-from manyfest.coverage.listing import list_images
 from manyfest.errors import Error, Unsupported
+from manyfest.indexes.listing import list_images
 from manyfest.stores.base import HasTags
-from manyfest.stores.pool import Pool
+from manyfest.stores.pool import TICK_S, Pool
 from manyfest.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from manyfest.coverage.listing import Listing
+    from manyfest.indexes.listing import Listing
     from manyfest.stores.base import Source
 
-__all__ = ["MAX_GETS", "MAX_HEADS", "Near", "Nearest", "nearest", "order"]
+    T = TypeVar("T")
+    R = TypeVar("R")
+
+__all__ = ["MAX_GETS", "MAX_HEADS", "PATIENCE_S", "Near", "Nearest", "nearest", "nearest_within", "order"]
 
 MAX_TAGS = 5000
 """Tags looked through; more have the oldest versions anyway."""
+
+PATIENCE_S = 3.0
+"""Seconds that the words of an error may be late for the sake of a better hint."""
 
 MAX_HEADS = 24
 MAX_GETS = 12
@@ -82,13 +92,15 @@ class Nearest(Value):
         return f"{', '.join(near.tag for near in self.found)} {'has' if len(self.found) == 1 else 'have'} it ({cost})"
 
 
-def nearest(source: Source, tag: str, fits: Callable[[Listing], bool]) -> Nearest:
+def nearest(
+    source: Source, tag: str, fits: Callable[[Listing], bool], *, pool: Pool | None = None
+) -> Nearest:
     """The nearest tags whose images ``fits`` accepts. Raises :class:`Unsupported` where tags cannot be listed."""
     if not isinstance(source, HasTags):
         raise Unsupported(f"{source.place} does not list tags, so the nearest cannot be found")
     tags = [each for each in itertools.islice(source.tags(), MAX_TAGS) if each != tag]
     candidates = [each for each in order(tags, tag) if not _NO_IMAGES.fullmatch(each)][:MAX_HEADS]
-    pool = Pool()
+    pool = pool or Pool()
     digests = pool.map(lambda each: _digest(source, each), candidates)
     unique: dict[str, str] = {}
     for each, digest in zip(candidates, digests, strict=True):
@@ -105,6 +117,67 @@ def nearest(source: Source, tag: str, fits: Callable[[Listing], bool]) -> Neares
             if listing is not None and fits(listing):
                 found.append(Near(each, digest, map(str, listing.platforms)))
     return Nearest(found[:ENOUGH], len(tags), len(candidates), len(candidates), asked)
+
+
+def nearest_within(
+    source: Source, tag: str, fits: Callable[[Listing], bool], seconds: float = PATIENCE_S
+) -> Nearest | None:
+    """:func:`nearest` if that can be told within ``seconds``; ``None`` when not, or when the place does not tell."""
+    outcome: list[Nearest | BaseException] = []
+    done = threading.Event()
+
+    def look() -> None:
+        try:
+            outcome.append(nearest(source, tag, fits, pool=_Leavable()))
+        except BaseException as error:  # noqa: BLE001 - raised below, by whoever waits for it
+            outcome.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=look, name="manyfest-nearest", daemon=True).start()
+    end = time.monotonic() + seconds
+    # In short turns, so that Ctrl-C is heard: see manyfest.stores.pool.wait_for.
+    while not done.is_set() and (left := end - time.monotonic()) > 0:
+        done.wait(min(TICK_S, left))
+    if not outcome or isinstance(outcome[0], Error):
+        return None
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+class _Leavable(Pool):
+    """Threads that the process does not wait for when it ends: what they wait for may never answer."""
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """See :meth:`Pool.map`; the first failure by position is raised when all are done."""
+        todo = list(items)
+        made: dict[int, R] = {}
+        failed: dict[int, BaseException] = {}
+        waiting: queue.SimpleQueue[tuple[int, T]] = queue.SimpleQueue()
+        for numbered in enumerate(todo):
+            waiting.put(numbered)
+
+        def drain() -> None:
+            while True:
+                try:
+                    number, item = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    made[number] = work(item)
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    failed[number] = error
+
+        count = min(self.workers, len(todo))
+        threads = [threading.Thread(target=drain, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for number in sorted(failed):
+            raise failed[number]
+        return [made[number] for number in range(len(todo))]
 
 
 def order(tags: Iterable[str], tag: str) -> list[str]:

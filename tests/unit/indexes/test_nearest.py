@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,9 +11,9 @@ import pytest
 
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
-from manyfest.coverage.listing import Listing
-from manyfest.coverage.nearest import MAX_GETS, MAX_HEADS, nearest, order
 from manyfest.errors import NotFound, Unsupported
+from manyfest.indexes.listing import Listing
+from manyfest.indexes.nearest import MAX_GETS, MAX_HEADS, nearest, nearest_within, order
 from manyfest.platforms import Platform
 from manyfest.stores.base import HasTags
 from manyfest.stores.memory import Memory
@@ -123,3 +124,64 @@ def test_tags_that_vanish_meanwhile() -> None:
     accepts: list[Listing] = []
     assert nearest(store, "1.0", lambda listing: not accepts.append(listing)).found == ()  # type: ignore[func-returns-value]
     assert accepts == []
+
+
+def test_in_time_it_is_the_same() -> None:
+    """With threads that nobody need wait for."""
+    store = Tagged()
+    for number in range(30):
+        store.add(f"1.{number}", "linux/amd64", seed=number)
+    assert nearest_within(store, "1.0", lambda _: True, 60) == nearest(store, "1.0", lambda _: True)
+
+
+def test_a_registry_that_takes_its_time() -> None:
+    """Is left alone, with threads that do not hold the process."""
+    answer = threading.Event()
+
+    class Slow(Tagged):
+        def peek(self, name: str) -> Descriptor:
+            answer.wait(60)
+            return super().peek(name)
+
+    store = Slow()
+    store.add("1.1", "linux/amd64")
+    store.add("1.2", "linux/amd64")
+    before = set(threading.enumerate())
+    assert nearest_within(store, "1.0", lambda _: True, 0.01) is None
+    left = set(threading.enumerate()) - before
+    assert left
+    assert all(thread.daemon for thread in left)
+    answer.set()
+    for thread in left:
+        thread.join()
+
+
+def test_what_is_told_in_time_or_not_at_all() -> None:
+    """A place without tags, or one that fails, is no error beside the one that is being told; a mistake of ours is."""
+
+    class NoTags:
+        place = "docker-archive:x"
+
+    class Broken(Tagged):
+        def tags(self) -> Iterator[str]:
+            raise NotFound("no such repository")
+
+    assert nearest_within(NoTags(), "1", lambda _: True) is None  # type: ignore[arg-type]
+    assert nearest_within(Broken(), "1", lambda _: True) is None
+    store = Tagged()
+    store.add("1.1", "linux/amd64")
+    with pytest.raises(ZeroDivisionError):
+        nearest_within(store, "1.0", lambda _: bool(1 / 0))
+
+
+def test_a_mistake_in_a_thread_is_heard_of() -> None:
+    """Whichever thread it is in."""
+
+    class Wrong(Tagged):
+        def peek(self, name: str) -> Descriptor:
+            raise ZeroDivisionError(name)
+
+    store = Wrong()
+    store.add("1.1", "linux/amd64")
+    with pytest.raises(ZeroDivisionError):
+        nearest_within(store, "1.0", lambda _: True)
