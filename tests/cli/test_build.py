@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 from tests.cli.test_json_shapes import keys, keys_of_table
 
 from manyfest.stores.layout import Layout
+from manyfest.testing.images import make_index
 
 BOTH = "linux/amd64,linux/arm64"
 
@@ -24,6 +25,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "hello").write_text("hello\n")
     monkeypatch.chdir(folder)
     return folder
+
+
+def write_base(folder: Path, tag: str, *platforms: str) -> None:
+    """An image of these platforms in a layout."""
+    with Layout.create(str(folder)) as layout:
+        make_index(layout, platforms, tag=tag)
 
 
 def test_to_a_registry_twice(run: Run, project: Path, host: str) -> None:
@@ -87,7 +94,40 @@ def test_name_platforms_and_gates_of_the_project(run: Run, project: Path, host: 
     assert "linux/s390x" in run("inspect", f"{host}/acme/app:latest").out
     refused = run("build", "--platform", "linux/amd64", ok=False)
     assert refused.code == 1
-    assert "expected linux/s390x, which was not built" in refused.err
+    assert "expected linux/s390x, but it is built for linux/amd64 only" in refused.err
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_is_expected_is_looked_at_first(run: Run, project: Path, host: str, dry: list[str]) -> None:
+    """Before minutes of compiling."""
+    text = "image: acme/app\ncompile: {run: 'touch compiled', outputs: [hello]}\n"
+    (project / "manyfest.yaml").write_text(text)
+    words = ["--platform", BOTH, "--expect", "linux/arm/v7,linux/amd64"]
+    refused = run("build", "-t", f"{host}/acme/app:1", *words, *dry, ok=False)
+    assert refused.code == 1
+    assert f"expected linux/arm/v7, but it is built for {BOTH.replace(',', ', ')} only" in refused.err
+    assert not (project / "compiled").exists()
+
+
+def test_a_base_without_the_platform(run: Run, project: Path, host: str) -> None:
+    """All platforms that lack one in one message, what it has, and which tag has it; before anything is compiled."""
+    source = project / "base"
+    write_base(source, "1.0", "linux/amd64", "linux/arm64")
+    write_base(source, "1.1", "linux/amd64", "linux/arm64", "linux/s390x", "linux/riscv64")
+    write_base(source, "1.0-slim", "linux/amd64", "linux/arm64", "linux/s390x")
+    for tag in ("1.0", "1.1", "1.0-slim"):
+        run("copy", f"oci:{source}:{tag}", f"{host}/acme/base:{tag}")
+    (project / "Dockerfile").write_text(f"ARG BASE={host}/acme/base:1.0\nFROM $BASE\nCOPY hello /hello\n")
+    text = "image: acme/app\ncompile: {run: 'touch compiled', outputs: [hello]}\n"
+    (project / "manyfest.yaml").write_text(text)
+    platforms = "linux/amd64,linux/s390x,linux/riscv64"
+    failed = run("build", "-t", "oci:o", "--platform", platforms, ok=False)
+    assert failed.code == 3
+    assert f"Dockerfile:2: {host}/acme/base:1.0: an index without linux/s390x, linux/riscv64" in failed.err
+    assert "it has linux/amd64, linux/arm64; name a base for linux/s390x, linux/riscv64" in failed.err
+    assert "1.1 has it (looked at 2 of 2 tags: 2 HEAD, 2 GET)" in failed.err
+    assert not (project / "compiled").exists()
+    assert not (project / "o").exists()
 
 
 def test_run_without_an_engine(

@@ -15,19 +15,23 @@ from manyfest.build.archives import Spool, entries_of
 from manyfest.build.listing import Below, Listing
 from manyfest.build.tree import Tree
 from manyfest.content.document import Document, ImageConfig
-from manyfest.errors import BuildError, NotFound
+from manyfest.errors import BuildError, Error, NotFound
+from manyfest.indexes.nearest import nearest_within
 from manyfest.indexes.select import image_for, platform_of
-from manyfest.platforms import Platform, normalise
+from manyfest.platforms import Only, Platform, normalise
 from manyfest.stores._inflate import Inflated
 from manyfest.stores.base import Verified, read
+from manyfest.stores.places import Place
 from manyfest.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from manyfest.build.cache import Cache
     from manyfest.content.descriptor import Descriptor
+    from manyfest.indexes.listing import Listing as Images
     from manyfest.stores.base import Readable, Source
+    from manyfest.stores.pool import Pool
 
     OpenSource = Callable[[str], tuple[Source, str]]
 
@@ -52,6 +56,18 @@ class Base(Value):
         return self.document.manifest.layers
 
 
+class _Lacking(BuildError):
+    """A base is there, but not for the platform. ``there``: a sentence of what it has."""
+
+    def __init__(self, name: str, platform: Platform, *, where: str, kind: str, there: str) -> None:
+        super().__init__(f"{where}: {name}: {kind} {platform}", hint=_advice(there, [platform]))
+        self.name = name
+        self.platform = platform
+        self.where = where
+        self.kind = kind
+        self.there = there
+
+
 class Bases:
     """Resolves names, each once; reads layers when somebody asks what is in them. Safe to use from several threads."""
 
@@ -74,7 +90,7 @@ class Bases:
             if known is not None:
                 return known
             source, root = self._root(name, where)
-            document = self._image(source, root, platform, f"{where}: {name}")
+            document = self._image(source, root, platform, name, where)
             base = Base(name, source, document, ImageConfig(read(source, document.manifest.config)))
             if len(base.layers) != len(base.config.diff_ids):
                 listed = len(base.config.diff_ids)
@@ -83,6 +99,58 @@ class Bases:
                 )
             self._found[name, platform] = base
             return base
+
+    def resolve_all(self, wanted: Iterable[tuple[str, Platform, str]], pool: Pool) -> None:
+        """:meth:`find` for all of these (name, platform, line) side by side, each once.
+
+        Raises one :class:`BuildError` for all platforms that bases lack; its hint says which tags have them, where
+        the registry tells within a few seconds. Else the first failure.
+        """
+        unique: dict[tuple[str, Platform], str] = {}
+        for name, platform, where in wanted:
+            unique.setdefault((name, platform), where)
+        failed = [error for error in pool.map(self._failure, unique.items()) if error is not None]
+        lacking = [error for error in failed if isinstance(error, _Lacking)]
+        if len(lacking) < len(failed):
+            raise next(error for error in failed if not isinstance(error, _Lacking))
+        if lacking:
+            raise self._lack(lacking, pool)
+
+    def _failure(self, item: tuple[tuple[str, Platform], str]) -> Error | None:
+        (name, platform), where = item
+        try:
+            self.find(name, platform, where)
+        except Error as error:
+            return error
+        return None
+
+    def _lack(self, lacking: list[_Lacking], pool: Pool) -> BuildError:
+        """One error for each base, in one."""
+        by_name: dict[str, list[_Lacking]] = {}
+        for error in lacking:
+            by_name.setdefault(error.name, []).append(error)
+        asked = {name: [error.platform for error in errors] for name, errors in by_name.items()}
+        nears = pool.map(lambda pair: self._near(*pair), asked.items())
+        told, hints = [], []
+        for (name, platforms), near in zip(asked.items(), nears, strict=True):
+            first = by_name[name][0]
+            told.append(f"{first.where}: {name}: {first.kind} {', '.join(map(str, platforms))}")
+            hint = _advice(first.there, platforms) + (f"\n{near}" if near else "")
+            hints.append(hint if len(asked) == 1 else f"{name}: {hint}")
+        return BuildError("\n".join(told), hint="\n".join(hints))
+
+    def _near(self, name: str, platforms: list[Platform]) -> str:
+        """Which other tags have them: where people publish under tags, and if it is quickly told."""
+        if Place.parse(name).transport != "docker":
+            return ""
+        with self._lock:
+            source, tag = self._open_source(name)
+
+        def fits(images: Images) -> bool:
+            return all(any(_serves(has, asked) for has in images.platforms) for asked in platforms)
+
+        near = nearest_within(source, tag, fits)
+        return "" if near is None else str(near)
 
     def tree(self, base: Base) -> Tree:
         """The files of a base. Streams its layers unless an earlier build listed them."""
@@ -116,7 +184,7 @@ class Bases:
                     ) from error
             return known
 
-    def _image(self, source: Source, root: Document, platform: Platform, where: str) -> Document:
+    def _image(self, source: Source, root: Document, platform: Platform, name: str, where: str) -> Document:
         try:
             return image_for(source, root, platform, strict=True)
         except NotFound as error:
@@ -130,10 +198,7 @@ class Bases:
             if has is not None and normalise(has).architecture == normalise(platform).architecture:
                 return document
         kind = "an index without" if root.is_index else "a single image, not for"
-        raise BuildError(
-            f"{where}: {kind} {platform}",
-            hint=f"{strict.hint}; name a base for {platform}, or build without that platform",
-        )
+        raise _Lacking(name, platform, where=where, kind=kind, there=strict.hint)
 
     def _listing(self, source: Source, layer: Descriptor) -> Listing:
         key = str(layer.digest)
@@ -151,6 +216,17 @@ class Bases:
             raw = Listing.write(entries_of(spool, f"{source.place}: layer {layer.digest}"))
             self._cache.save_bytes("listings", name, raw)
         return Listing(raw, spool)
+
+
+def _serves(has: Platform, asked: Platform) -> bool:
+    """May a base for ``has`` be one for ``asked``? A lower variant may, another architecture may not."""
+    return Only(asked).matches(has) and normalise(has).architecture == normalise(asked).architecture
+
+
+def _advice(there: str, platforms: list[Platform]) -> str:
+    few = len(platforms) == 1
+    listed = ", ".join(map(str, platforms))
+    return f"{there}; name a base for {listed}, or build without {'that platform' if few else 'them'}"
 
 
 class _Drained:

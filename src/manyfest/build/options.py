@@ -22,13 +22,17 @@ __all__ = ["Options", "Planned", "source_date_epoch"]
 
 
 class Options(Value):
-    """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image."""
+    """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image.
+
+    ``expect``: platforms without which building is refused at once.
+    """
 
     __slots__ = (
         "annotations",
         "args",
         "compression",
         "epoch",
+        "expect",
         "jobs",
         "labels",
         "platforms",
@@ -39,6 +43,7 @@ class Options(Value):
     args: tuple[tuple[str, str], ...]
     compression: str
     epoch: int
+    expect: tuple[Platform, ...]
     jobs: int
     labels: tuple[tuple[str, str], ...]
     platforms: tuple[Platform, ...]
@@ -53,6 +58,7 @@ class Options(Value):
         args: tuple[tuple[str, str], ...] = (),
         compression: str = "gzip",
         epoch: int = 0,
+        expect: tuple[Platform, ...] = (),
         jobs: int = 0,
         labels: tuple[tuple[str, str], ...] = (),
         target: str = "",
@@ -75,6 +81,7 @@ class Options(Value):
             args=args,
             compression=compression,
             epoch=epoch,
+            expect=expect,
             jobs=jobs or os.cpu_count() or 1,
             labels=labels,
             target=target,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a project to an index in a store: plan, compile, assemble, write layers, push.
 
-1. Read every platform's Dockerfile; refuse what cannot be carried out before anything is done.
+1. Read every platform's Dockerfile, resolve all bases; refuse what cannot be carried out before anything is done.
 2. Carry out ``Dockerfile.build`` once, where there is one; compile, platforms side by side.
 3. Assemble every platform; a layer that several have is one layer.
 4. Write the layers that no earlier build wrote, side by side.
@@ -33,14 +33,15 @@ from manyfest.build.twostep import First, FirstWork, TwoStep, take
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
-from manyfest.errors import BuildError, InputError, InvalidProject
+from manyfest.errors import BuildError, InputError, InvalidProject, Refused
 from manyfest.indexes import edit
+from manyfest.indexes.publish import missing_from
 from manyfest.platforms import Platform, normalise
 from manyfest.stores.places import Place
 from manyfest.stores.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from manyfest.build.assemble import Result
@@ -201,7 +202,14 @@ class _Work:
         return built
 
     def _check(self) -> None:
-        """What can be refused by reading alone."""
+        """What can be refused before anything is compiled: by reading, and by asking for bases."""
+        absent = missing_from(self.options.expect, self.options.platforms)
+        if absent:
+            raise Refused(
+                f"expected {', '.join(map(str, absent))}, but it is built for "
+                f"{', '.join(map(str, self.options.platforms))} only",
+                hint="build for all that is expected (--platform), or expect less (--expect, expect: of manyfest.yaml)",
+            )
         seen: set[Platform] = set()
         for platform in self.options.platforms:
             if normalise(platform) in seen:
@@ -216,6 +224,18 @@ class _Work:
             self.choices[platform] = self.engines.choose(platform, recipe.where(step.line))
         if self.project.first is not None:
             self._check_first(self._read(self.project.first.dockerfile))
+        self.bases.resolve_all(self._named(), Pool())
+
+    def _named(self) -> Iterator[tuple[str, Platform, str]]:
+        """Every image that is needed, its platform, and the line that names it."""
+        assemblers = [self._assembler(platform, {}) for platform in self.options.platforms]
+        if self.project.first is not None:
+            assemblers.append(self._first_assembler(self.project.first))
+        for assembler in assemblers:
+            for stage, step, name, platform in assembler.images():
+                # What names no image is refused where it is used, with words of its own.
+                if step is None or not (name.isdecimal() or "$" in name):
+                    yield name, platform, assembler.recipe.where(stage.line if step is None else step.line)
 
     def _check_first(self, recipe: Recipe) -> None:
         step = first_run(recipe, "")

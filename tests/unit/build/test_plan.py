@@ -21,7 +21,7 @@ from manyfest.platforms import Platform
 from manyfest.stores.base import Store
 from manyfest.stores.copy import Event
 from manyfest.stores.memory import Memory
-from manyfest.testing.images import make_index
+from manyfest.testing.images import make_image, make_index
 
 SHARED = "FROM scratch\nARG TARGETARCH\nCOPY data /data\nCOPY bin/$TARGETARCH /app\n"
 BOTH = "linux/amd64,linux/arm64"
@@ -115,6 +115,44 @@ def test_base_layers_come_from_the_base(app: Kitchen) -> None:
     target: Store = Memory("target")
     push(built, target, ["1"])
     assert target.exists(layer)
+
+
+def test_bases_without_the_platform(app: Kitchen) -> None:
+    """All of them in one error, each with what it has and who has it."""
+    make_index(app.base("one"), ["linux/amd64", "linux/arm/v6"], tag="1")
+    make_index(app.base("one"), ["linux/amd64", "linux/s390x", "linux/ppc64le"], tag="2")
+    make_image(app.base("other"), "linux/amd64", tag="1")
+    text = "FROM one AS first\nFROM other\nCOPY --from=first /x /y\nCOPY --from=one /x /z\n"
+    with pytest.raises(BuildError) as raised:
+        app.build(text, "linux/amd64,linux/s390x,linux/arm/v7,linux/ppc64le")
+    assert str(raised.value).replace(f"{app.folder}/", "").splitlines() == [
+        "Dockerfile:1: one: an index without linux/s390x, linux/ppc64le",
+        "Dockerfile:2: other: a single image, not for linux/s390x, linux/arm/v7, linux/ppc64le",
+    ]
+    assert raised.value.hint.splitlines() == [
+        "one: it has linux/amd64, linux/arm/v6; name a base for linux/s390x, linux/ppc64le, or build without them",
+        "2 has it (looked at 1 of 1 tags: 1 HEAD, 1 GET)",
+        "other: it has linux/amd64; name a base for linux/s390x, linux/arm/v7, linux/ppc64le, or build without them",
+        "no other tag has it (looked at 0 of 0 tags: 0 HEAD, 0 GET)",
+    ]
+
+
+def test_a_base_that_fails_otherwise(app: Kitchen) -> None:
+    """Is told before what other bases lack."""
+    make_index(app.base("one"), ["linux/amd64"], tag="1")
+    with pytest.raises(BuildError, match="Dockerfile:2: the base nowhere is not there"):
+        app.build("FROM one AS first\nFROM nowhere\nCOPY --from=first /x /y\n", BOTH)
+
+
+def test_tags_are_looked_at_in_registries_only(app: Kitchen) -> None:
+    """A folder's tags are seen by whoever has the folder."""
+    make_index(app.base("oci:folder"), ["linux/amd64"], tag="1")
+    make_index(app.base("oci:folder"), ["linux/amd64", "linux/arm64"], tag="2")
+    with pytest.raises(BuildError, match="oci:folder: an index without linux/arm64") as raised:
+        app.build("FROM oci:folder\n", BOTH)
+    assert raised.value.hint == (
+        "it has linux/amd64; name a base for linux/arm64, or build without that platform"
+    )
 
 
 def test_docker_format(app: Kitchen) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from manyfest.cli.parser import CommandParser
     from manyfest.cli.places import Places
     from manyfest.cli.progress import Transfer
+    from manyfest.platforms import Platform
 
 SUMMARY = "build a project for all its platforms, without a daemon"
 EXAMPLES = (
@@ -75,7 +76,7 @@ def configure(parser: CommandParser) -> None:
         help="of new layers (default: gzip)",
     )
     parser.add_argument(
-        "--expect", metavar="P,P", action="append", help="refuse to push without these platforms"
+        "--expect", metavar="P,P", action="append", help="refuse to build and push without these platforms"
     )
     parser.add_argument(
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             on_warning=console.warn,
         )
         _verify(args, console, project, built, names[0])
-        _push(args, console, project, built, names, places)
+        _push(args, console, project, built, names, places, options.expect)
     cache.prune()
     return 0
 
@@ -184,6 +185,7 @@ def _push(
     built: Built,
     names: list[str],
     places: Places,
+    expect: tuple[Platform, ...],
 ) -> None:
     from manyfest.build.built import push
     from manyfest.cli.progress import Transfer
@@ -191,7 +193,6 @@ def _push(
 
     spec = project.spec
     more = [*split(args.tag), *(spec.tags if spec is not None and not args.names else ())]
-    expect = (*platforms(args.expect), *(spec.expect if spec is not None else ()))
     digest = ""
     told = []
     for text in names:
@@ -249,6 +250,7 @@ def _options(args: argparse.Namespace, project: Project) -> Options:
         args=tuple(_build_args(args.build_arg)),
         compression=args.compression,
         epoch=source_date_epoch(os.environ),
+        expect=(*platforms(args.expect), *(spec.expect if spec is not None else ())),
         jobs=args.jobs,
         labels=tuple(labels.items()),
         target=args.target,
