@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.cli.conftest import Run
 from tests.cli.test_json_shapes import keys_of_command
 
@@ -138,6 +139,7 @@ def test_the_documents(run: Run, swarm: Swarm, image: str) -> None:
         run("deploy", "web", image, "--dry-run", "--json").json,
         run("deploy", "web", image, "--json").json,
         run("deploy", "--remove", "web", "--json").json,
+        run("deploy", "web", image, "--render", "kubernetes", "--json").json,
     ]
     assert {key for document in documents for key in document} == keys_of_command("deploy")
 
@@ -149,6 +151,41 @@ def test_a_dry_run_changes_nothing(run: Run, swarm: Swarm, image: str) -> None:
     assert "Swarm is told: linux/amd64, linux/s390x" in shown
     assert "ports: 80:80/tcp (host)" in shown
     assert swarm.known == {}
+
+
+def test_resources(run: Run, swarm: Swarm, image: str) -> None:
+    """What is not said again stays."""
+    run("deploy", "web", image, "--limit-memory", "64m", "--reserve-cpu", "0.5")
+    run("deploy", "web", image, "--limit-cpu", "2")
+    assert swarm.known["web"]["Spec"]["TaskTemplate"]["Resources"] == {
+        "Limits": {"NanoCPUs": 2 * 10**9, "MemoryBytes": 64 << 20},
+        "Reservations": {"NanoCPUs": 5 * 10**8},
+    }
+
+
+def test_rendered_for_kubernetes(
+    run: Run, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any engine; `check` reads it and lets it go where the list has something, and nowhere else."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    ran = run("deploy", "web", image, "-p", "80:8080", "--env", "A=1", "--render", "kubernetes")
+    made, service = yaml.safe_load_all(ran.out)
+    assert (made["kind"], service["kind"]) == ("DaemonSet", "Service")
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"].startswith(f"{image}@sha256:")
+    assert ran.out.startswith(f"# web: {image} for linux/amd64, linux/s390x\n")
+    (tmp_path / "web.yaml").write_text(ran.out)
+    words = ("check", str(tmp_path / "web.yaml"), "--json", "--platform")
+    assert run(*words, "linux/amd64,linux/s390x").json["images"][0]["state"] == "ok"
+    states = [cell["state"] for cell in run(*words, "linux/amd64,linux/arm64").json["images"][0]["cells"]]
+    assert states == ["native", "excluded"]
+
+
+def test_what_labels_cannot_tell_is_said(run: Run, app: str) -> None:
+    """To the person, and to who reads the file later."""
+    ran = run("deploy", "web", f"{app}:armhf", "--replicas", "2", "--render", "kubernetes")
+    assert "warning: the label kubernetes.io/arch=arm says nothing of variants" in ran.err
+    assert "# the label kubernetes.io/arch=arm says nothing of variants" in ran.out
+    assert "kind: Deployment" in ran.out
 
 
 def test_left_out(run: Run, swarm: Swarm, app: str) -> None:
@@ -199,6 +236,16 @@ def test_an_interrupt_is_told(run: Run, swarm: Swarm, image: str) -> None:
         (("web", "{image}", "--update-parallelism", "-1"), 2, "expected 0 or more"),
         (("web", "{image}", "--constraint", "zone"), 2, "expected a constraint"),
         (("web", "{image}", "--mode", "global", "--replicas", "2"), 2, "of a replicated service"),
+        (("web", "{image}", "--limit-memory", "much"), 2, "expected memory with a unit"),
+        (("web", "{image}", "--render", "kubernetes", "--force"), 2, "not with --render kubernetes"),
+        (
+            ("web", "{image}", "--render", "kubernetes", "--with-registry-auth"),
+            2,
+            "create secret docker-registry",
+        ),
+        (("web", "{image}", "--render", "kubernetes", "--env", "A"), 2, "expected KEY=VALUE"),
+        (("web", "--render", "kubernetes", "--remove"), 2, "not with --render kubernetes"),
+        (("web", "{image}-not", "--render", "kubernetes"), 3, "no tag"),
         (("--remove", "web", "{image}"), 2, "expected the service alone"),
         (("--remove", "web"), 3, "there is no service web"),
         (("web", "{image}-not"), 3, "no tag"),

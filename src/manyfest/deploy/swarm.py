@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from manyfest.coverage.placement import SwarmConstraint
+from manyfest.deploy.resources import Resources
 from manyfest.errors import AuthRequired, Forbidden, InputError, Refused
 from manyfest.values import Value
 
@@ -91,7 +92,9 @@ class Wish(Value):
     ``mode`` is ``global`` or ``replicated``; delays are in seconds.
     """
 
-    __slots__ = ("constraints", "delay_s", "env", "mode", "name", "parallelism", "ports", "replicas")
+    __slots__ = (
+        "constraints", "delay_s", "env", "mode", "name", "parallelism", "ports", "replicas", "resources",
+    )  # fmt: skip
     name: str
     mode: str | None
     replicas: int | None
@@ -100,6 +103,7 @@ class Wish(Value):
     constraints: tuple[str, ...] | None
     parallelism: int | None
     delay_s: float | None
+    resources: Resources
 
     def __init__(
         self,
@@ -112,6 +116,7 @@ class Wish(Value):
         constraints: Sequence[str] | None = None,
         parallelism: int | None = None,
         delay_s: float | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Raises :class:`InputError` for what Swarm would refuse, before anything is asked of it."""
         if not _NAME.fullmatch(name):
@@ -135,6 +140,7 @@ class Wish(Value):
             constraints=None if constraints is None else tuple(constraints),
             parallelism=parallelism,
             delay_s=delay_s,
+            resources=resources or Resources(),
         )
 
 
@@ -158,6 +164,9 @@ def service_spec(
     container["Image"] = image
     if wish.env is not None:
         container["Env"] = list(wish.env)
+    if limits := wish.resources.to_swarm():
+        had = template.get("Resources") or {}
+        template["Resources"] = had | {key: {**(had.get(key) or {}), **said} for key, said in limits.items()}
     given = wish.constraints if wish.constraints is not None else constraints_of(spec)
     apart = placement.constraints()
     where = {

@@ -29,6 +29,7 @@ EXAMPLES = (
     "manyfest deploy web ghcr.io/acme/app:1.3 --update-delay 5 --dry-run",
     "manyfest deploy worker ghcr.io/acme/worker:1 --replicas 3 --constraint node.role==worker",
     "manyfest deploy --remove web",
+    "manyfest deploy web ghcr.io/acme/app:1.2 -p 80:8080 --render kubernetes >web.yaml",
 )
 
 REMOVE_S = 30.0
@@ -43,6 +44,7 @@ def configure(parser: CommandParser) -> None:
         "that it runs on every node it may go to, then pin it by digest, tell Swarm which nodes can have it in the "
         "words that those nodes use, create or update the service and wait until every task runs. If one does not: "
         "say which node and why, and go back. Options that are not given leave an existing service as it is. "
+        "With --render kubernetes: print the objects that do the same on a Kubernetes cluster; nothing is deployed. "
         "Exit 1: a node would be left out; nothing was changed. Exit 3: it was tried and did not work."
     )
     parser.add_argument("name", metavar="NAME", help="the service")
@@ -68,6 +70,13 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--constraint", metavar="EXPR", action="append", help="such as node.labels.zone==lab; may be repeated"
     )
+    for kind, meaning in (("limit", "at most"), ("reserve", "kept for each task:")):
+        parser.add_argument(
+            f"--{kind}-cpu", metavar="N", default=None, help=f"{meaning} so many processors, such as 0.5"
+        )
+        parser.add_argument(
+            f"--{kind}-memory", metavar="SIZE", default=None, help=f"{meaning} so much memory, such as 512m"
+        )
     parser.add_argument(
         "--update-parallelism",
         metavar="N",
@@ -92,6 +101,10 @@ def configure(parser: CommandParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     parser.add_argument("--force", action="store_true", help="start all tasks anew even if nothing changed")
+    parser.add_argument(
+        "--render", choices=("kubernetes",), default="", metavar="kubernetes",
+        help="print a DaemonSet or Deployment and a Service with node affinity instead",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -99,6 +112,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from manyfest.cli.places import Places
     from manyfest.engines.docker import Docker
 
+    if args.render:
+        from manyfest.cli.kubernetes import refuse_options
+
+        refuse_options(args)
     if args.remove:
         if args.place:
             raise InputError(f"--remove {args.name} {args.place}: expected the service alone")
@@ -108,8 +125,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.timeout <= 0:
         raise InputError(f"--timeout {args.timeout:g}: expected seconds")
     place = _in_registry(args.place)
+    if args.render:
+        from manyfest.cli.kubernetes import render
+
+        with Places(args, console) as places:
+            return render(args, console, places, place, _wish(args, _plain_ports(args)))
     with Docker() as engine, Places(args, console) as places:
-        wish = _wish(args, engine, console)
+        wish = _wish(args, _ports(args, engine, console) if args.publish else None)
         return _Deployment(args, console, engine, places, place, wish).run()
 
 
@@ -303,7 +325,8 @@ def _in_registry(text: str) -> Place:
     return place
 
 
-def _wish(args: argparse.Namespace, engine: Docker, console: Console) -> Wish:
+def _wish(args: argparse.Namespace, ports: Sequence[Port] | None) -> Wish:
+    from manyfest.deploy.resources import Resources
     from manyfest.deploy.swarm import Wish
 
     if args.update_parallelism is not None and args.update_parallelism < 0:
@@ -314,12 +337,27 @@ def _wish(args: argparse.Namespace, engine: Docker, console: Console) -> Wish:
         args.name,
         mode=args.mode,
         replicas=args.replicas,
-        ports=_ports(args, engine, console) if args.publish else None,
+        ports=ports,
         env=args.env,
         constraints=args.constraint,
         parallelism=args.update_parallelism,
         delay_s=args.update_delay,
+        resources=Resources.of(
+            limit_cpus=args.limit_cpu,
+            limit_memory=args.limit_memory,
+            reserve_cpus=args.reserve_cpu,
+            reserve_memory=args.reserve_memory,
+        ),
     )
+
+
+def _plain_ports(args: argparse.Namespace) -> list[Port] | None:
+    """Without looking at anybody's kernel."""
+    from manyfest.deploy.swarm import Port
+
+    if not args.publish:
+        return None
+    return [Port.parse(text, args.publish_mode or "ingress") for text in args.publish]
 
 
 def _ports(args: argparse.Namespace, engine: Docker, console: Console) -> list[Port]:
