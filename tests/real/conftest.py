@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.real.parts import PASSWORD, USER, Host, Registry, free_port, need, serve, stop, wait_for
 from tests.real.swarm import MixedSwarm, start, until
+from tests.real.verify_bench import Bench
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 EMULATED = ("aarch64", "arm", "ppc64le", "s390x", "riscv64")
@@ -108,6 +109,12 @@ def emulators() -> Iterator[None]:
     yield
     for handler in added:
         handler.write_text("-1")
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Made once; its layers are read once."""
+    return Bench(tmp_path_factory.mktemp("verify"))
 
 
 @pytest.fixture(scope="session")

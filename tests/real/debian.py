@@ -44,13 +44,16 @@ PACKAGES += (
 # A Go program, a loader of musl, and a small C program that starts others; Java for one architecture, for its size.
 PACKAGES += ("gosu", "musl", "tini")
 MORE = {"arm64": ("openjdk-17-jre-headless",)}
+# Native code for Java, to be put into jars; no part of the images.
+JNI = ("libjna-jni", "libsnappy-jni")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _LIMIT_S = 90
 
 
 def packages(architecture: str) -> dict[str, Path]:
-    """The files of :data:`PACKAGES` and :data:`MORE` for a Debian architecture; skips where they cannot be had."""
-    return fetched(architecture, {*PACKAGES, *MORE.get(architecture, ())}, "debian-12")
+    """The files of :data:`PACKAGES`, :data:`MORE` and :data:`JNI` for a Debian architecture; skips where they cannot be
+    had."""
+    return fetched(architecture, {*PACKAGES, *JNI, *MORE.get(architecture, ())}, "debian-12")
 
 
 def fetched(architecture: str, wanted: set[str], name: str) -> dict[str, Path]:

@@ -8,9 +8,10 @@ purpose.
 
 from __future__ import annotations
 
+from manyfest.platforms import Platform
+from manyfest.verify.archives import Held, architectures_of, held_in, without_architecture
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
 from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose
-from manyfest.verify.jars import architectures_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class _Checker:
         self.counts = {"files": 0, "programs": 0, "libraries": 0}
         self.foreign: dict[tuple[str, str], list[str]] = {}
         self.strangers: list[tuple[str, Node, str, str]] = []
+        self.archives: dict[tuple[str, str], list[tuple[str, Node, bool]]] = {}
         self.natives = 0
         self.pages: dict[tuple[int, bool], list[str]] = {}
 
@@ -72,8 +74,8 @@ class _Checker:
             self._elf(path, node, facts)
         elif facts.kind == "script":
             self._script(path, node, facts)
-        elif facts.kind == "jar" and node.entry.text and self.programs.platform.os == "linux":
-            self._jar(path, node)
+        elif facts.kind in ("jar", "wheel") and node.entry.text:
+            self._archive(path, node, facts)
         elif facts.kind == "pe" and self.programs.platform.os == "windows":
             self._windows(path, node, facts)
         elif facts.kind in ("pe", "macho") and self.programs.fit.of(facts) == Fit.FOREIGN:
@@ -183,13 +185,68 @@ class _Checker:
             message = f"/{path} wants {shebang.interpreter}, which is not in the image"
             self._add("MF307", path, node, message, NOTE)
 
-    def _jar(self, path: str, node: Node) -> None:
-        """Libraries by their names; an archive that is named after an architecture has others beside it."""
-        there = architectures_of(node.entry.text.split("\n"))
+    def _archive(self, path: str, node: Node, facts: Facts) -> None:
+        """An archive with native code: for many platforms on purpose, and the image's should be one of them."""
+        system = f"{self.programs.platform.os}/"
+        held = [
+            each for each in held_in(node.entry.text) if any(p.startswith(system) for p in each.platforms)
+        ]
+        if not held:
+            return
+        fits = any(self._fits(each) for each in held)
+        if self._mislabelled(path, node, held):
+            return
+        if facts.kind == "jar":
+            key = (path.rpartition("/")[0], without_architecture(path.rpartition("/")[2]))
+            self.archives.setdefault(key, []).append((path, node, fits))
+        elif not fits:
+            self._wheel(path, node, held)
+
+    def _fits(self, held: Held) -> bool:
+        kinds = tuple(Platform.parse(name) for name in held.platforms)
+        return self.programs.fit.of_platforms(kinds) not in (Fit.FOREIGN, Fit.SECOND)
+
+    def _mislabelled(self, path: str, node: Node, held: list[Held]) -> bool:
+        """Is there code whose name promises the image's architecture and whose content is for another?"""
         here = self.programs.fit.platform.architecture
-        if there and here not in there and not architectures_of([path.rpartition("/")[2]]):
-            message = f"/{path} brings native libraries for {', '.join(sorted(there))}, and none for {here}"
-            self._add("MF209", path, node, message, NOTE, "use a release of it that supports the platform")
+        for each in held:
+            if architectures_of([each.name]) == {here} and not self._fits(each):
+                is_for = ", ".join(each.platforms)
+                message = f"{each.name} in /{path} is for {is_for}, although its name says {here}"
+                self._add("MF209", path, node, message, WARNING, "report it to those who made the archive")
+                return True
+        return False
+
+    def _wheel(self, path: str, node: Node, held: list[Held]) -> None:
+        """A wheel says its platform in its name, so one for another is there on purpose."""
+        is_for = ", ".join(sorted({name for each in held for name in each.platforms}))
+        said = architectures_of([path.rpartition("/")[2]])
+        if said and self.programs.fit.platform.architecture not in said:
+            self.foreign.setdefault((is_for, "a wheel for another platform"), []).append(path)
+            return
+        message = f"/{path} holds {held[0].name} for {is_for}, and the image is for {self.platform}"
+        self._add("MF208", path, node, message, WARNING, "build the wheel for the image's platform")
+
+    def _archives(self) -> None:
+        """Archives none of which, with those that differ in the architecture of their name, fits the platform."""
+        for group in self.archives.values():
+            if any(fits for _, _, fits in group):
+                continue
+            path, node, _ = min(group, key=lambda each: each[0])
+            kinds = {
+                name for _, other, _ in group for held in held_in(other.entry.text) for name in held.platforms
+            }
+            architectures = sorted(
+                {name.split("/")[1] for name in kinds if name.startswith(self.programs.platform.os)}
+            )
+            more = f" and {len(group) - 1} beside it bring" if len(group) > 1 else " brings"
+            here = self.programs.fit.platform.architecture
+            message = f"/{path}{more} native libraries for {', '.join(architectures)}, and none for {here}"
+            # What is for several was made so, and mostly has a way without; one for one was made on another machine.
+            severity = NOTE if len(kinds) > 1 else WARNING
+            self._add(
+                "MF209", path, node, message, severity, "use a release of it that supports the platform"
+            )
 
     def _windows(self, path: str, node: Node, facts: Facts) -> None:
         small = path.lower()
@@ -225,6 +282,7 @@ class _Checker:
     def finish(self) -> None:
         """What is said once for many files."""
         self._strangers()
+        self._archives()
         if self.programs.libraries.is_spent:
             message = "there are too many programs and libraries to follow them all; some were not looked at"
             self.findings.add("MF314", message, platform=self.platform)

@@ -139,7 +139,7 @@ class Facts(Value):
 
     __slots__ = tuple(_DEFAULTS)
     kind: str
-    """``"elf"``, ``"pe"``, ``"macho"``, ``"script"``, ``"class"``, ``"jar"``, ``"ar"`` or ``"other"``."""
+    """``"elf"``, ``"pe"``, ``"macho"``, ``"script"``, ``"class"``, ``"jar"``, ``"wheel"``, ``"ar"`` or ``"other"``."""
     platforms: tuple[Platform, ...]
     """What it runs on, at least; several for universal Mach-O; empty when no host runs it by itself."""
     machine: str

@@ -127,11 +127,15 @@ class Fit:
 
     def of(self, facts: Facts) -> str:
         """One of the words above; ``NONE`` for code that no host runs by itself."""
-        if not facts.platforms:
+        return self.of_platforms(facts.platforms)
+
+    def of_platforms(self, platforms: tuple[Platform, ...]) -> str:
+        """The same for code that is for any one of several."""
+        if not platforms:
             return self.NONE
-        known = self._known.get(facts.platforms)
+        known = self._known.get(platforms)
         if known is None:
-            known = self._known[facts.platforms] = self._judge(facts.platforms)
+            known = self._known[platforms] = self._judge(platforms)
         return known
 
     def _judge(self, platforms: tuple[Platform, ...]) -> str:

@@ -92,7 +92,7 @@ class Programs:
         facts = node.entry.facts
         verdict.chain += [str(link) for link in found.links]
         verdict.chain.append(_shown(found.path, facts))
-        if facts is None or facts.kind in ("class", "jar", "ar", "other"):
+        if facts is None or facts.kind in ("class", "jar", "wheel", "ar", "other"):
             self._no_format(found, node, name, verdict, depth)
         elif facts.kind == "script":
             self._script(found, facts, name, verdict, depth)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from manyfest.content.descriptor import Descriptor
     from manyfest.stores.base import Readable
 
-__all__ = ["FREE", "MAX_UNPACKED", "PIECE", "RATIO", "Unpacked"]
+__all__ = ["FREE", "MAX_UNPACKED", "PIECE", "RATIO", "Unpacked", "failures", "inflater"]
 
 PIECE = 256 * 1024
 """Plain bytes at a time: small enough to stay in a processor's cache between inflating and hashing."""
@@ -81,7 +81,7 @@ class Unpacked:
                 yield piece
             while self._read():
                 pass
-        except _failures() as error:
+        except failures() as error:
             # What is not the promised content fails as that, which says more than where inflating stumbled.
             while self._read():
                 pass
@@ -116,7 +116,7 @@ class Unpacked:
             data = self._read()
 
     def _gzip(self, data: bytes) -> Iterator[bytes]:
-        new = _inflater()
+        new = inflater()
         engine: Any = new(wbits=31)
         while data:
             for at in range(0, len(data), _FEED):
@@ -186,7 +186,8 @@ def _held_back(engine: Any, piece: bytes) -> Iterator[bytes]:
             yield piece
 
 
-def _inflater() -> Any:
+def inflater() -> Any:
+    """The fastest ``decompressobj`` here."""
     try:
         from isal import isal_zlib
     except ImportError:
@@ -194,7 +195,8 @@ def _inflater() -> Any:
     return isal_zlib.decompressobj
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
+    """What inflating may raise."""
     try:
         from isal import isal_zlib
     except ImportError:

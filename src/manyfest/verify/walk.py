@@ -13,8 +13,8 @@ here, and what it reads leniently is read alike, so that nothing can be in the i
 from __future__ import annotations
 
 from manyfest.errors import InvalidDocument, TooLarge
+from manyfest.verify.archives import ENDINGS, MAGIC, Scan, facts_of
 from manyfest.verify.facts import Kept
-from manyfest.verify.jars import ENDINGS, TAIL, native_members
 from manyfest.verify.kinds import HEAD, read_facts, wanted
 from manyfest.verify.layers import (
     BLOCK,
@@ -72,7 +72,6 @@ _SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf")
 _MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
 _MAGIC += (b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _MAGIC += (b"\xca\xfe\xba", b"\xbe\xba\xfe\xca", b"\xbf\xba\xfe\xca")
-_ZIP = b"PK\x03\x04"
 _FIRST = frozenset(magic[0] for magic in _MAGIC)
 
 
@@ -276,8 +275,8 @@ class _Walker:
             self._skip(-size % RECORD, padded=True)
             return
         head = self._taken(min(4, size))
-        if head == _ZIP and path.endswith(ENDINGS):
-            self._jar(entry, head)
+        if head == MAGIC and path.endswith(ENDINGS):
+            self._archive(path, entry, head)
         elif head[0] in _FIRST and head.startswith(_MAGIC):
             entry.raw_facts = self._facts(head, size)
         else:
@@ -289,16 +288,20 @@ class _Walker:
             return False
         return (_is_setting(path) and size <= _MAX_TEXT) or (is_database(path) and size <= MAX_DATABASE)
 
-    def _jar(self, entry: Entry, head: bytes) -> None:
-        """A Java archive: its directory, which is at the end, says which libraries it brings."""
-        head += self._taken(min(HEAD, entry.size) - len(head))
-        entry.raw_facts = read_facts(head, entry.size)
+    def _archive(self, path: str, entry: Entry, head: bytes) -> None:
+        """A zip file that programs run from: which native code it brings."""
+        entry.raw_facts = facts_of(path)
+        scan = Scan(entry.size)
+        scan.feed(head)
         left = entry.size - len(head)
-        self._skip(left - min(left, TAIL), padded=True)
-        tail = self._taken(min(left, TAIL))
-        names = native_members(head + tail if left <= TAIL else tail, entry.size)
+        while left:
+            data = self.tape.some(left)
+            if not data:
+                raise ValueError("it ends inside a file")
+            left -= len(data)
+            scan.feed(data)
         if self.kept <= MAX_KEPT:
-            entry.text = "\n".join(names)
+            entry.text = scan.text()
             self.kept += len(entry.text)
         self._skip(-entry.size % RECORD, padded=True)
 
