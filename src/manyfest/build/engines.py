@@ -169,7 +169,13 @@ class Engines:
             raise BuildError(f"{where}: RUN for {platform}: {builder} runs {own.os}", hint=_NODE)
         if platform.architecture in (own.architecture, *_BESIDE.get(own.architecture, ())):
             return Choice(builder, "native", f"{named} and runs {platform} itself")
-        if builder.is_remote or node is not None:
+        if node is not None:
+            raise BuildError(
+                f"{where}: RUN for {platform}: {builder} runs {own}, not {platform}",
+                hint=f"a node runs its platform itself: name a machine that does, or leave {platform} out of the nodes "
+                "to have it emulated",
+            )
+        if builder.is_remote:
             return Choice(
                 builder, "emulated there", f"{named}; it is {own}, its emulators are not seen from here"
             )
@@ -266,14 +272,16 @@ def run_all(
     docker: bool,
     jobs: int,
     on_done: Callable[[Platform, Choice, bool], None],
+    failed: Sequence[tuple[Platform, Error]] = (),
 ) -> dict[Platform, Made]:
     """Build side by side. ``on_done`` hears of each platform, who built it, and whether nothing had to be done.
 
+    ``failed``: platforms that nobody can build, told of with the others that fail.
     Raises :class:`BuildError` for the first that failed, or for all with ``keep_going``; what succeeded is in the
     cache. Ctrl-C ends the engines' builds.
     """
     made: dict[Platform, Made] = {}
-    failed: list[tuple[Platform, Error]] = []
+    failures = list(failed)
     lock = threading.Lock()
 
     def one(task: Task) -> None:
@@ -281,7 +289,7 @@ def run_all(
             result = _run(task, engines.network, cache, compression, docker=docker)
         except Error as error:
             with lock:
-                failed.append((task.order.platform, error))
+                failures.append((task.order.platform, error))
             raise
         with lock:
             made[task.order.platform] = result
@@ -304,8 +312,8 @@ def run_all(
             and not isinstance(error, Error)
         ):
             raise error
-    if failed:
-        raise _failure(failed, len(tasks), keep_going=engines.keep_going)
+    if failures:
+        raise _failure(failures, len(tasks) + len(failed), keep_going=engines.keep_going)
     return made
 
 

@@ -33,7 +33,7 @@ from manyfest.build.twostep import First, FirstWork, TwoStep, take
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
-from manyfest.errors import BuildError, InputError, InvalidProject, Refused
+from manyfest.errors import BuildError, Error, InputError, InvalidProject, Refused
 from manyfest.indexes import edit
 from manyfest.indexes.publish import missing_from
 from manyfest.platforms import Platform, normalise
@@ -121,6 +121,8 @@ class _Work:
     ) -> None:
         self.engines = engines
         self.choices: dict[Platform, Choice] = {}
+        self.keeps_going = False
+        self.hopeless: list[tuple[Platform, Error]] = []
         self.first_choice: Choice | None = None
         self.project = project
         self.options = options
@@ -170,13 +172,15 @@ class _Work:
     def built(self) -> Built:
         """See :func:`build`."""
         # 1.
+        self.keeps_going = True
         self._check()
         # 2.
         over = self._made_before()
         # 3.
+        by_engines = {*self.choices, *(platform for platform, _ in self.hopeless)}
         results = self.pool.map(
             lambda platform: (platform, self._assembled(platform, over.get(platform, {}))),
-            [platform for platform in self.options.platforms if platform not in self.choices],
+            [platform for platform in self.options.platforms if platform not in by_engines],
         )
         ran = self._run_engines(over)
         self._warn_unused()
@@ -221,7 +225,7 @@ class _Work:
                 continue
             if self.engines is None:
                 raise refuse_run(step, recipe.where(step.line), str(platform))
-            self.choices[platform] = self.engines.choose(platform, recipe.where(step.line))
+            self._choose(self.engines, platform, recipe.where(step.line))
         if self.project.first is not None:
             self._check_first(self._read(self.project.first.dockerfile))
         self.bases.resolve_all(self._named(), Pool())
@@ -236,6 +240,14 @@ class _Work:
                 # What names no image is refused where it is used, with words of its own.
                 if step is None or not (name.isdecimal() or "$" in name):
                     yield name, platform, assembler.recipe.where(stage.line if step is None else step.line)
+
+    def _choose(self, engines: Engines, platform: Platform, where: str) -> None:
+        try:
+            self.choices[platform] = engines.choose(platform, where)
+        except BuildError as error:
+            if not (self.keeps_going and engines.keep_going):
+                raise
+            self.hopeless.append((platform, error))
 
     def _check_first(self, recipe: Recipe) -> None:
         step = first_run(recipe, "")
@@ -266,7 +278,7 @@ class _Work:
             text = self._texts[self.project.dockerfile_for(platform)]
             order, base = order_for(assembler, text)
             tasks.append(Task(order, choice, assembler.context, base))
-        if not tasks or self.engines is None:
+        if self.engines is None or not (tasks or self.hopeless):
             return {}
 
         def told(platform: Platform, choice: Choice, reused: bool) -> None:
@@ -281,6 +293,7 @@ class _Work:
             docker=docker,
             jobs=self.options.jobs,
             on_done=told,
+            failed=self.hopeless,
         )
 
     def _target(self) -> str:

@@ -26,7 +26,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from manyfest.engines import docker
 from manyfest.engines.host import host
+from manyfest.engines.nodes import advice, last_words
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
@@ -93,11 +95,15 @@ class Order(Value):
 class Builder:
     """One engine. ``mode``: ``BuildKit``, ``buildx`` or ``classic`` for Docker, else empty. Safe for threads."""
 
-    def __init__(self, name: str, path: str, *, mode: str = "", where: str = "") -> None:
-        """``where``: a URL as in ``DOCKER_HOST``, the name of a Docker context, or empty for the usual engine."""
+    def __init__(self, name: str, path: str, *, mode: str = "", where: str = "", url: str = "") -> None:
+        """``where``: a URL as in ``DOCKER_HOST``, the name of a Docker context, or empty for the usual engine.
+
+        ``url``: where a context leads.
+        """
         self.name = name
         self.mode = mode
         self.where = where
+        self._url = url or where
         self._command = [path, *_address(name, where)]
         self._platform: Platform | None = None
         self._lock = threading.Lock()
@@ -314,7 +320,8 @@ class Builder:
         lines: deque[str] = deque(maxlen=KEPT_LINES)
         process = self._start(words, out=out)
         said = process.stdout or process.stderr
-        timer = threading.Timer(timeout_s or 0, _signal, (process, signal.SIGKILL))
+        late = threading.Event()
+        timer = threading.Timer(timeout_s or 0, _kill_late, (process, late))
         try:
             if timeout_s is not None:
                 timer.start()
@@ -332,6 +339,8 @@ class Builder:
                 self._running.discard(process)
         if process.returncode and self._stopped:
             raise EngineError(f"{self}: {words[0]}: stopped")
+        if process.returncode and late.is_set():
+            lines.append(f"no answer within {timeout_s:g} s")
         if process.returncode:
             raise self._failure(words[0], process.returncode, list(lines), told=told)
         return "\n".join(lines)
@@ -359,10 +368,13 @@ class Builder:
 
     def _failure(self, word: str, code: int, lines: list[str], *, told: bool) -> EngineError:
         said = [line for line in lines if line.strip()]
-        last = said[-1].strip() if said else f"exit code {code}"
-        hint = _hint(self.name, "\n".join(said[-SHOWN_LINES:]))
         if not told:
-            return EngineError(f"{self}: {word}: {last[:400]}", hint=hint)
+            hint = advice(self.name, "\n".join(said[-SHOWN_LINES:]), self._url)
+            return EngineError(f"{self}: {word}: {last_words(said) or f'exit code {code}'}", hint=hint)
+        # What RUN itself says ("connection refused") is no word about the way to the engine.
+        hint = advice(self.name, said[-1] if said else "", self._url)
+        if any("exec format error" in line for line in said[-SHOWN_LINES:]):
+            hint = "the engine has no emulator for that platform: manyfest emulators, there, tells"
         shown = "".join(f"\n    {line}" for line in said[-SHOWN_LINES:]) or f"\n    exit code {code}"
         step = failed_step(lines)
         return EngineError(f"{self}: {step or word} failed; it said last:{shown}", hint=hint)
@@ -407,7 +419,8 @@ def on_node(where: str, name: str = "", environment: Mapping[str, str] | None = 
         raise EngineError("buildah works on its own machine only", hint="--engine docker or podman for nodes")
     if not where or where.startswith("-"):
         raise EngineError(f"node {where!r}: expected a URL such as ssh://user@host, or a Docker context")
-    builder = _installed(name, where, env)
+    url = docker.context(where, env).url if name == "docker" and "://" not in where else where
+    builder = _installed(name, where, env, url)
     builder.platform()
     return builder
 
@@ -434,18 +447,18 @@ def near(folder: str, held: Mapping[str, Sequence[str]]) -> str:
     return f"/{folder} holds {shown or 'nothing'}"
 
 
-def _installed(name: str, where: str, env: Mapping[str, str]) -> Builder:
+def _installed(name: str, where: str, env: Mapping[str, str], url: str = "") -> Builder:
     """An engine's command, the best there is on PATH. Raises :class:`EngineError` for none."""
     paths = _on_path(name, env.get("PATH", ""))
     if not paths:
         raise EngineError(f"{name}: not on PATH")
     if name != "docker":
-        return Builder(name, paths[0], where=where)
+        return Builder(name, paths[0], where=where, url=url)
     if env.get("DOCKER_BUILDKIT") != "0":
         for path in paths:
             if mode := _buildkit(path):
-                return Builder(name, path, mode=mode, where=where)
-    return Builder(name, paths[0], mode="classic", where=where)
+                return Builder(name, path, mode=mode, where=where, url=url)
+    return Builder(name, paths[0], mode="classic", where=where, url=url)
 
 
 def _on_path(name: str, path: str) -> list[str]:
@@ -504,6 +517,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
+def _kill_late(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _signal(process, signal.SIGKILL)
+
+
 def end(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     """End a command and what it started, which is a session of its own: asked first, killed after ``grace_s``."""
     if process.poll() is not None:
@@ -514,14 +532,3 @@ def end(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
     except subprocess.TimeoutExpired:
         _signal(process, signal.SIGKILL)
         process.wait()
-
-
-def _hint(name: str, said: str) -> str:
-    lower = said.lower()
-    if "exec format error" in lower:
-        return "the engine has no emulator for that platform: manyfest emulators, there, tells"
-    if "permission denied" in lower and "socket" in lower:
-        return f"add yourself to the group {name}, or run this as root"
-    if "cannot connect" in lower or "error during connect" in lower:
-        return "is the engine still running? start it, or say where it is with DOCKER_HOST"
-    return ""

@@ -20,6 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from manyfest.engines.nodes import advice, last_words
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
@@ -244,8 +245,11 @@ class Containers:
         except OSError as error:
             raise EngineError(f"{self}: {self._command[0]}: {error.strerror}") from error
         if done.returncode:
-            said = _last_line(done.stderr) or _last_line(done.stdout) or f"exit code {done.returncode}"
-            raise EngineError(f"{self}: {words[0]}: {_brief(said)}", hint=_hint(self.name, done.stderr))
+            said = last_words(done.stderr.splitlines()) or last_words(done.stdout.splitlines())
+            hint = advice(self.name, done.stderr, self.where)
+            raise EngineError(
+                f"{self}: {words[0]}: {_brief(said) or f'exit code {done.returncode}'}", hint=hint
+            )
         return done.stdout
 
 
@@ -294,14 +298,6 @@ def _own_limits() -> list[str]:
         limit = enough if hard == resource.RLIM_INFINITY else min(hard, enough)
         words += ["--ulimit", f"{name}={limit}:{limit}"]
     return words
-
-
-def _hint(name: str, errors: str) -> str:
-    if "permission denied" in errors.lower():
-        return f"add yourself to the group {name}, or run this as root"
-    if "cannot connect" in errors.lower():
-        return "start the engine, or say where it is with DOCKER_HOST"
-    return ""
 
 
 def _last_line(text: str) -> str:

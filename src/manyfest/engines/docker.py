@@ -10,11 +10,11 @@ https://docs.docker.com/reference/api/engine/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from manyfest.errors import EngineError, InvalidPlatform, NotFound
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import docker
 
-__all__ = ["Docker", "Endpoint", "endpoint"]
+__all__ = ["Docker", "Endpoint", "context", "endpoint"]
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 TIMEOUT_S = 60
@@ -56,13 +56,28 @@ class Endpoint(Value):
 def endpoint(environment: Mapping[str, str] | None = None) -> Endpoint:
     """Which engine to ask, from the environment and Docker's configuration. Raises :class:`EngineError`."""
     env = os.environ if environment is None else environment
-    folder = env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME", ""), ".docker")
+    folder = _folder(env)
     if url := env.get("DOCKER_HOST"):
         certificates = (env.get("DOCKER_CERT_PATH") or folder) if env.get("DOCKER_TLS_VERIFY") else ""
         return Endpoint(url, certificates)
-    context = env.get("DOCKER_CONTEXT") or _chosen_context(folder)
-    if context and context != "default":
-        return _of_context(folder, context)
+    chosen = env.get("DOCKER_CONTEXT") or _chosen_context(folder)
+    if chosen and chosen != "default":
+        return _of_context(folder, chosen)
+    return _usual(env)
+
+
+def context(name: str, environment: Mapping[str, str] | None = None) -> Endpoint:
+    """Where a Docker context leads. Raises :class:`EngineError`, with the contexts that there are."""
+    env = os.environ if environment is None else environment
+    return _usual(env) if name == "default" else _of_context(_folder(env), name)
+
+
+def _folder(env: Mapping[str, str]) -> str:
+    """Docker's configuration."""
+    return env.get("DOCKER_CONFIG") or os.path.join(env.get("HOME", ""), ".docker")
+
+
+def _usual(env: Mapping[str, str]) -> Endpoint:
     rootless = os.path.join(env.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
     if not os.path.exists(DEFAULT_SOCKET) and os.path.exists(rootless):
         return Endpoint(f"unix://{rootless}")
@@ -240,7 +255,7 @@ class Docker:
         self._clients[timeout_s] = made
         return made
 
-    @contextmanager
+    @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Docker-py's exceptions, and those it lets through, become ours."""
         import docker.errors
@@ -350,10 +365,19 @@ def _of_context(folder: str, name: str) -> Endpoint:
     except (KeyError, TypeError, AttributeError) as error:
         raise EngineError(
             f"the Docker context {name!r} does not exist or names no engine",
-            hint="docker context ls shows what there is; docker context use default",
+            hint=f"docker context ls shows what there is: {', '.join(['default', *_contexts(folder)])}",
         ) from error
     certificates = os.path.join(folder, "contexts", "tls", key, "docker")
     return Endpoint(url, certificates if os.path.isdir(certificates) else "", verify)
+
+
+def _contexts(folder: str) -> list[str]:
+    """The names of all contexts; what cannot be read is none."""
+    root, names = os.path.join(folder, "contexts", "meta"), []
+    for key in os.listdir(root) if os.path.isdir(root) else ():
+        with contextlib.suppress(EngineError):
+            names.append(str(_json_object(os.path.join(root, key, "meta.json")).get("Name", "")))
+    return sorted(filter(None, names))
 
 
 def _json_object(path: str) -> dict[str, Any]:

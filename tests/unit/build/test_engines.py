@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 import threading
@@ -141,12 +143,20 @@ def test_this_machine(site: Site, platform: str, how: str) -> None:
 
 
 def test_a_node_goes_first(site: Site) -> None:
-    """For the platform that it is named for; what it is not it may emulate."""
+    """For the platform that it is named for, which it has to be."""
     site.nodes = {"ssh://pi": Engine(ARM64, "ssh://pi"), "z": Engine(AMD64, "z")}
     engines = site.engines(nodes={ARM64: "ssh://pi", S390X: "z"})
     assert str(engines.choose(ARM64, "")) == "docker (BuildKit) at ssh://pi, native"
-    assert str(engines.choose(S390X, "")) == "docker (BuildKit) at z, emulated there"
+    with pytest.raises(BuildError, match=r"D:4: RUN for linux/s390x: .* at z runs linux/amd64, not") as told:
+        engines.choose(S390X, "D:4")
+    assert "leave linux/s390x out of the nodes" in told.value.hint
     assert engines.choose(AMD64, "").builder is site.local
+
+
+def test_a_far_engine_may_emulate(site: Site) -> None:
+    """DOCKER_HOST names an engine for everything."""
+    site.local = Engine(AMD64, "ssh://far")
+    assert str(site.engines().choose(S390X, "")) == "docker (BuildKit) at ssh://far, emulated there"
 
 
 def test_nobody_can(site: Site) -> None:
@@ -278,6 +288,22 @@ def test_keep_going_and_resume(site: Site) -> None:
     assert [name for name in os.listdir(site.cache_folder) if name.startswith("engine-")] == []
 
 
+def test_keep_going_without_a_node(site: Site) -> None:
+    """A node that is not what it should be loses only its own platform; without the option nothing is begun."""
+    site.write("a", "A")
+    site.nodes = {"z": Engine(AMD64, "z")}
+    for keep_going, built in ((False, set()), (True, {AMD64, ARM64})):
+        with pytest.raises(BuildError, match="RUN for linux/s390x") as told:
+            site.run(
+                RUN, S390X, AMD64, ARM64, engines=site.engines(nodes={S390X: "z"}, keep_going=keep_going)
+            )
+        assert {order.platform for order in site.local.orders} == built
+    assert "the same command builds only the rest" in told.value.hint
+    site.local.orders.clear()
+    assert len(site.run(RUN, S390X, AMD64, ARM64).platforms) == 3
+    assert [order.platform for order in site.local.orders] == [S390X]
+
+
 def test_an_engine_that_makes_something_else(site: Site) -> None:
     site.write("a", "A")
     site.local.makes = S390X
@@ -354,8 +380,58 @@ def test_which_docker(tmp_path: Path) -> None:
 )
 def test_nodes_by_url_and_by_context(tmp_path: Path, where: str, words: str) -> None:
     script(tmp_path, "docker", DOCKER)
-    assert str(on_node(where, "", {"PATH": str(tmp_path)})) == f"docker (BuildKit) at {where}"
+    env = {"PATH": str(tmp_path), "DOCKER_CONFIG": str(tmp_path)}
+    _write_context(tmp_path, "ctx", "tcp://far:2376")
+    assert str(on_node(where, "", env)) == f"docker (BuildKit) at {where}"
     assert words in (tmp_path / "docker.log").read_text()
+    with pytest.raises(EngineError, match="'cxt' does not exist") as told:
+        on_node("cxt", "", env)
+    assert told.value.hint.endswith("default, ctx")
+
+
+def _write_context(config: Path, name: str, host: str) -> None:
+    folder = config / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
+    folder.mkdir(parents=True)
+    fields = {"Name": name, "Endpoints": {"docker": {"Host": host}}}
+    (folder / "meta.json").write_text(json.dumps(fields))
+
+
+SSH = (
+    "error during connect: Get http://x/version: command [ssh -- pi docker system dial-stdio] has exited with exit "
+    "status 255, please make sure Docker 18.09 or later is installed on the remote host: stderr="
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "said", "shown", "hint"),
+    [
+        ("ssh://me@pi:2", f"{SSH}Host key verification failed.", "Host key verification failed.", "ssh -p 2 me@pi"),
+        ("ssh://pi", f"{SSH}me@pi: Permission denied (publickey).", "Permission denied", "ssh-copy-id pi,"),
+        ("ssh://pi", f"{SSH}ssh: Could not resolve hostname pi: x", "resolve hostname", "name in ssh://pi"),
+        ("ssh://pi", f"{SSH}sh: 1: docker: not found", "docker: not found", "install Docker on that machine"),
+        ("ssh://pi", "error during connect: malformed HTTP", "malformed HTTP", "try: ssh pi docker version"),
+        ("tcp://pi:1", "error during connect: x509: unknown authority", "x509", "docker context create"),
+        ("tcp://pi:1", "Cannot connect to the Docker daemon", "Cannot connect", "at tcp://pi:1 running?"),
+        ("unix:///s", "permission denied while trying to connect to the socket", "permission", "its user to"),
+    ],
+)  # fmt: skip
+def test_a_node_that_cannot_be_reached(tmp_path: Path, where: str, said: str, shown: str, hint: str) -> None:
+    """What the way says, without the frame around it, and what helps."""
+    script(tmp_path, "docker", f"case $1 in --host) echo '{said}' >&2; exit 1;; esac\n{DOCKER}")
+    with pytest.raises(EngineError) as told:
+        on_node(where, "", {"PATH": str(tmp_path)})
+    assert shown in str(told.value)
+    assert "dial-stdio" not in str(told.value)
+    assert hint in told.value.hint
+
+
+def test_a_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path, "docker", f"case $1 in --host) exec sleep 60;; esac\n{DOCKER}")
+    monkeypatch.setattr(builders, "CALL_TIMEOUT_S", 0.2)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    with pytest.raises(EngineError, match=r"at ssh://pi: version: no answer within 0.2 s") as told:
+        on_node("ssh://pi", "", {"PATH": path})
+    assert "try: ssh pi" in told.value.hint
 
 
 def test_nothing_to_be_found(tmp_path: Path) -> None:
