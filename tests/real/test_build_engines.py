@@ -8,19 +8,17 @@ import io
 import os
 import signal
 import subprocess
-import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.real.debian import ARCHITECTURES, packages, tar_of
+from tests.real.building import push_base, rootfs, runs, start, until
+from tests.real.debian import ARCHITECTURES
 from tests.real.parts import Done, Host, Registry, need, stop, wait_for
 
 from manyfest.content.descriptor import Descriptor
-from manyfest.emulate.images import write_image
-from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
 
 pytestmark = pytest.mark.real
@@ -45,42 +43,11 @@ CMD ["/bin/sh", "-c", "cat /arch /data"]
 """
 
 
-def rootfs(debian: str) -> bytes:
-    """A layer with a shell and nothing more."""
-    with tarfile.open(fileobj=io.BytesIO(tar_of(packages(debian)["busybox-static"]))) as package:
-        found = package.extractfile("./bin/busybox")
-        assert found is not None
-        busybox = found.read()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name in ("bin", "tmp", "etc"):
-            folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(folder)
-        program = tarfile.TarInfo("bin/busybox")
-        program.size, program.mode = len(busybox), 0o755
-        archive.addfile(program, io.BytesIO(busybox))
-        for name in ("sh", "cat", "true", "sleep"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(link)
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, plain: Registry) -> str:
     """The name of a list of three bases in a registry."""
-    home = tmp_path_factory.mktemp("bases")
-    (home / "run").mkdir(mode=0o700)
-    here, name = Host(home), f"{plain.host}/engines/base"
-    with Layout.create(str(home / "bases")) as layout:
-        for debian in DEBIAN:
-            platform = Platform.parse(ARCHITECTURES[debian])
-            layout.tag(write_image(layout, platform, [rootfs(debian)], settings={}), debian)
-    for debian in DEBIAN:
-        here.manyfest("copy", "-q", f"oci:bases:{debian}", f"{name}:{debian}")
-    here.manyfest("create", f"{name}:1", *(f"{name}:{debian}" for debian in DEBIAN), "--push")
-    return f"{name}:1"
+    layers = {ARCHITECTURES[debian]: rootfs(debian) for debian in DEBIAN}
+    return push_base(tmp_path_factory.mktemp("bases"), f"{plain.host}/engines/base", layers)
 
 
 @pytest.fixture
@@ -171,41 +138,6 @@ def test_three_platforms(site: Host, base: str, embedded: Registry, mode: str) -
     assert [
         os.path.basename(name) for name in os.listdir(site.home / "cache/build") if "engine" in name
     ] == []
-
-
-def start(here: Host, *words: str) -> subprocess.Popen[str]:
-    """Our command, under way."""
-    env = {
-        **os.environ,
-        **here.env,
-        "HOME": str(here.home),
-        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
-    }
-    command = [sys.executable, "-m", "manyfest", *words]
-    return subprocess.Popen(
-        command, env=env, cwd=here.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 40
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def runs(marker: str) -> list[int]:
-    """The processes of this machine that sleep for so long."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[-3:-1] == [b"sleep", marker.encode()]:
-            found.append(int(path.parent.name))
-    return found
 
 
 def test_failures_are_told_and_resumed(site: Host, base: str, embedded: Registry) -> None:
