@@ -86,6 +86,7 @@ def refused(ran: Ran, code: int, *words: str) -> None:
         ("resolve", "{}"),
         ("tags", "{}"),
         ("delete", "{}"),
+        ("prune", "{}", "--keep-last", "1"),
     ],
     ids=lambda words: "-".join(word for word in words if word.isalpha()),
 )
@@ -471,6 +472,7 @@ def commands(host: str, layout: str, out: Path) -> list[tuple[str, ...]]:
         ("create", "--push", name, f"{layout}:amd64", f"{layout}:s390x"),
         ("tags", f"{host}/app"),
         ("delete", name),
+        ("prune", f"{host}/app", "--keep-last", "1"),
         ("join", name, f"{layout}:amd64"),
         ("login", host, "-u", "me", "-p", SECRET),
         (

@@ -49,6 +49,15 @@ def test_create_and_push(run: Run, app: str) -> None:
     assert keys(pushed["transfer"]) == set(re.findall(r"`(\w+)`", told))
 
 
+def test_prune(run: Run, app: str) -> None:
+    """The document, and each of its tags."""
+    shown = run("prune", app, "--keep", "a*", "--json", "--dry-run").json
+    assert keys(shown) == keys_of_table("prune")
+    row = keys_of_table("prune", "Each of `kept`, `deleted` and `left`:")
+    assert keys(shown["deleted"][0]) == row
+    assert keys(shown["kept"][0]) == row | {"reason"}
+
+
 def test_resolve_explain(run: Run, app: str) -> None:
     """Every engine."""
     shown = run("resolve", f"{app}:attested", "--platform", "linux/arm64", "--explain", "--json").json

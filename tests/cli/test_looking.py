@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.cli.conftest import Run
 
 from manyfest.cli.inspection import inspect
@@ -183,6 +184,40 @@ def test_delete_never_breaks_a_list(run: Run, app: str) -> None:
 def test_delete_guesses_no_tag(run: Run, app: str) -> None:
     """A bare name is not "latest" here."""
     assert run("delete", app, ok=False).code == 2
+
+
+def test_prune_shows_first_and_keeps_what_lists_need(run: Run, app: str) -> None:
+    """The image behind a kept list stays, though its own tag goes."""
+    run("create", f"{app}:v1", f"{app}:amd64", f"{app}:s390x", "--push")
+    shown = run("prune", app, "--keep", "v*", "--dry-run", "--json").json
+    assert [row["tag"] for row in shown["deleted"]] == ["amd64", "armhf", "attested", "s390x"]
+    assert len(run("tags", app).out.split()) == 5
+    done = run("prune", app, "--keep", "v*")
+    assert done.last == f"{app}: deleted 4 tags and 6 documents, kept 1 tag"
+    assert run("tags", app).out == "v1\n"
+    assert "MISSING" not in run("inspect", f"{app}:v1").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "no rule says what stays"),
+        (("--keep-last", "-1"), "--keep-last -1"),
+        (("--older-than", "soon"), "expected an age such as 12h"),
+        (("--older-than", "0d"), "expected an age such as 12h"),
+    ],
+)
+def test_prune_wants_rules(run: Run, app: str, words: tuple[str, ...], told: str) -> None:
+    """And rules that mean something."""
+    refused = run("prune", app, *words, ok=False)
+    assert (refused.code, told in refused.err) == (2, True)
+
+
+def test_prune_takes_a_repository(run: Run, app: str) -> None:
+    """Not a tag: that is what delete is for. And not everything."""
+    assert run("prune", f"{app}:amd64", "--keep-last", "1", ok=False).code == 2
+    nothing = run("prune", app, "--keep", "V*", ok=False)
+    assert (nothing.code, "keep none of 4 tags" in nothing.err) == (1, True)
 
 
 def test_hostile_text_does_not_reach_the_terminal(run: Run, app: str) -> None:

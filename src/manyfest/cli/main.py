@@ -173,6 +173,9 @@ _OTHER_WORDS = {
     "show": ("inspect",),
     "list": ("ls", "tags"),
     "remove": ("drop", "rm"),
+    "gc": ("prune",),
+    "purge": ("prune",),
+    "clean": ("prune",),
 }
 
 

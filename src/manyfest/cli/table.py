@@ -29,6 +29,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("copy", "copy an image with all its platforms"),
             ("tags", "list the tags of a repository"),
             ("delete", "delete a tag or a digest, never what a kept list needs"),
+            ("prune", "delete old tags and what only they need, never part of what stays"),
             ("login", "store credentials for a registry"),
             ("logout", "remove stored credentials"),
         ),

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from manyfest.platforms import Platform
     from manyfest.stores.base import Store
 
-__all__ = ["TRIES", "Joined", "clear_marks", "join", "mark_name"]
+__all__ = ["TRIES", "Joined", "clear_marks", "join", "mark_name", "marked_name"]
 
 TRIES = 20
 """Rounds before giving up. Each lost round means that another job made progress."""
@@ -119,7 +119,20 @@ def mark_name(name: str, platform: Platform) -> str:
     ending = re.sub(r"[^A-Za-z0-9_.-]+", "-", _MARK + str(platform))
     if len(name) + len(ending) <= _MAX_TAG:
         return name + ending
-    return hashlib.sha256(name.encode()).hexdigest()[:16] + ending[: _MAX_TAG - 16]
+    return _short(name) + ending[: _MAX_TAG - 16]
+
+
+def _short(name: str) -> str:
+    """What stands for a tag that is too long to have anything appended."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def marked_name(tag: str, names: Iterable[str]) -> str | None:
+    """The tag that ``tag`` is a mark of, ``""`` if it is none of ``names``; ``None`` when it is no mark."""
+    stem, mark, _ = tag.rpartition(_MARK)
+    if not mark:
+        return None
+    return next((name for name in names if stem in (name, _short(name))), "")
 
 
 def clear_marks(target: Store, name: str) -> tuple[str, ...]:
@@ -155,8 +168,7 @@ def _look(
 def _listed_marks(target: Store, name: str) -> Iterable[str]:
     if not isinstance(target, HasTags):
         return ()
-    long_stem = hashlib.sha256(name.encode()).hexdigest()[:16] + _MARK
-    return [tag for tag in target.tags() if tag.startswith((name + _MARK, long_stem))]
+    return [tag for tag in target.tags() if tag.startswith((name + _MARK, _short(name) + _MARK))]
 
 
 def _resolve(target: Store, name: str) -> Document | None:
