@@ -30,12 +30,12 @@ __all__ = ["FILE", "Project", "load"]
 
 FILE = "manyfest.yaml"
 _COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env", "libc"})
-_BUILD_KEYS = frozenset({"dockerfile", "args", "target", "builder", "copy"})
+_BUILD_KEYS = frozenset({"context", "dockerfile", "args", "target", "builder", "copy"})
 _DEFAULT_COPY = "/out"
 
 
 class Project(Value):
-    """A folder that can be built.
+    """What can be built. ``folder``: where the files are that Dockerfiles copy and commands start in.
 
     ``dockerfiles``: the files named after an architecture, by platform. ``dockerfile``: the one for all others, or
     empty. ``platforms``: what the project says it is for, may be empty. ``nodes``: engines by platform. ``first``: a
@@ -132,7 +132,7 @@ def load(folder: str, dockerfile: str = "") -> Project:
     platforms = where.platforms(keys) or tuple(own)
     compile = _compile(where.mapping(keys, "compile", _COMPILE_KEYS), where) if keys.get("compile") else None
     return Project(
-        folder,
+        _context(folder, where.text(build, "build.context"), where),
         common,
         tuple(own.items()),
         args=where.pairs(build, "build.args"),
@@ -143,6 +143,18 @@ def load(folder: str, dockerfile: str = "") -> Project:
         spec=spec,
         target=where.text(build, "build.target"),
     )
+
+
+def _context(folder: str, named: str, where: _Where) -> str:
+    """The project's folder, or another that ``build: context:`` names from there."""
+    if not named:
+        return folder
+    path = os.path.normpath(os.path.join(folder, named))
+    if not os.path.isdir(path):
+        raise where.wrong(
+            "build.context", f"{path}: no such folder", hint="context: names a folder, such as .."
+        )
+    return path
 
 
 def _found(folder: str) -> tuple[str, dict[Platform, str]]:
