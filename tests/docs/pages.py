@@ -69,7 +69,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page that is written by hand or by a tool, in order."""
-    return [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
 
 
 def name_of(page: Path) -> str:
