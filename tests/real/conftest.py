@@ -14,7 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.real.parts import PASSWORD, USER, Host, Registry, free_port, need, serve, stop, wait_for
+from tests.real.parts import (
+    PASSWORD,
+    USER,
+    Host,
+    Registry,
+    find_go,
+    free_port,
+    need,
+    serve,
+    stop,
+    wait_for,
+)
 from tests.real.swarm import MixedSwarm, start, until
 from tests.real.verify_bench import Bench
 
@@ -134,6 +145,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory, emulators: None) -> Iterato
         yield address
     finally:
         stop(process)
+
+
+@pytest.fixture(scope="session")
+def go_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Go has compiled: its library takes half a minute for a platform, once for all tests."""
+    find_go()
+    return tmp_path_factory.mktemp("go")
 
 
 @pytest.fixture(scope="module")

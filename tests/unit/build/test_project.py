@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from manyfest.build import project
+from manyfest.build.lint import inspect_tree
 from manyfest.build.project import load
 from manyfest.build.toolchains import TOOLCHAINS
 from manyfest.errors import InputError, InvalidProject
@@ -124,6 +125,35 @@ def test_go_needs_no_command(tmp_path: Path) -> None:
     found = load(write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=text))
     assert found.compile is not None
     assert found.compile.run == "go build -trimpath -ldflags=-s -o out/app ."
+
+
+def test_files_may_be_in_another_folder(tmp_path: Path) -> None:
+    """Dockerfiles and the project file have a folder of their own; what they copy is elsewhere."""
+    (tmp_path / "docker").mkdir()
+    text = "image: a\nbuild: {context: ..}\n"
+    found = load(write(tmp_path / "docker", Dockerfile__s390x="FROM scratch\n", manyfest__yaml=text))
+    assert found.folder == str(tmp_path)
+    assert found.dockerfile_for(Platform.parse("linux/s390x")) == str(tmp_path / "docker/Dockerfile.s390x")
+    with pytest.raises(InvalidProject, match=r"manyfest.yaml:2:9: build.context: .*/none: no such folder"):
+        load(
+            write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml="image: a\nbuild: {context: none}\n")
+        )
+
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(each.parent for each in EXAMPLES.rglob("manyfest.yaml")), ids=lambda p: p.name
+)
+def test_examples_are_projects(folder: Path) -> None:
+    """For platforms that are all expected to be there, with a Dockerfile for each, and nothing that lint minds."""
+    found = load(str(folder))
+    assert len(found.platforms) >= 5
+    assert found.spec is not None
+    assert set(found.spec.expect) <= set(found.platforms)
+    assert all(found.dockerfile_for(platform) for platform in found.platforms)
+    assert inspect_tree(str(folder)) == []
 
 
 def test_the_schema_has_every_key() -> None:

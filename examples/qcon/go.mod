@@ -1,0 +1,3 @@
+module example.org/qcon
+
+go 1.23
