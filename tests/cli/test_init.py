@@ -26,7 +26,7 @@ def test_kinds(run: Run, tmp_path: Path, file: str, kind: str, toolchain: str) -
     assert len(project.platforms) == 6
     assert (project.compile.toolchain if project.compile else "") == toolchain
     assert project.compile is None or project.compile.outputs == ("out/my-app",)
-    planned = run("build", str(tmp_path), "--dry-run", "--json", "--platform", "linux/arm64", ok=False)
+    planned = run("build", str(tmp_path), "--dry-run", "--json", ok=False)
     assert planned.code == 0 or "toolchain" in planned.err
 
 

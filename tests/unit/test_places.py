@@ -182,6 +182,23 @@ def test_open(tmp_path: Path, session: Session) -> None:
                 assert source.resolve(place.name).manifest.is_image
 
 
+@pytest.mark.parametrize("transport", ["oci", "oci-archive"])
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is(
+    transport: str, tmp_path: Path, session: Session
+) -> None:
+    """And nothing is made."""
+    with pytest.raises(InvalidReference, match="character 4 is ' '"):
+        open_store(Place(transport, str(tmp_path / "new"), "bad tag"), session)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_is_no_layout(tmp_path: Path, session: Session) -> None:
+    """What it is, is said."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotFound, match="a file, expected a directory"):
+        open_source(Place("oci", str(tmp_path / "file"), ""), session)
+
+
 def test_image_id_cannot_be_written_to(session: Session) -> None:
     """It is what the content says."""
     with pytest.raises(InvalidReference, match="image id"):

@@ -101,12 +101,13 @@ def added(root: Document, entries: Sequence[Descriptor]) -> Document:
 def dropped(root: Document, platforms: Sequence[Platform]) -> Document:
     """The index without these platforms and what attests them.
 
-    Raises :class:`NotFound` for a platform that is not there, :class:`Refused` when nothing would be left.
+    A platform without an ``os.version`` or ``os.features`` stands for all that differ in nothing else, when none is
+    exactly it. Raises :class:`NotFound` for a platform that is not there, :class:`Refused` when nothing would be left.
     """
     known = root.index.manifests
     gone: list[Descriptor] = []
     for platform in platforms:
-        hit = [e for e in known if e.platform is not None and normalise(e.platform) == normalise(platform)]
+        hit = _entries_for(known, platform)
         if not hit:
             there = ", ".join(
                 str(e.platform) for e in known if e.platform is not None and not e.is_attestation
@@ -121,6 +122,14 @@ def dropped(root: Document, platforms: Sequence[Platform]) -> Document:
     if not any(not e.is_attestation for e in rest):
         raise Refused("the index would be empty", hint="remove the tag itself with: manyfest delete REF")
     return rebuilt(root, rest)
+
+
+def _entries_for(known: Sequence[Descriptor], platform: Platform) -> list[Descriptor]:
+    wanted = normalise(platform)
+    having = [(normalise(e.platform), e) for e in known if e.platform is not None]
+    return [e for there, e in having if there == wanted] or [
+        e for there, e in having if there.replace(os_version="", os_features=(), features=()) == wanted
+    ]
 
 
 def changed(root: Document, old: Descriptor, new: Descriptor) -> Document:

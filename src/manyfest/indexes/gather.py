@@ -82,7 +82,7 @@ def gather(
             return None
 
     found = [item for item in pool.map(resolve, opened) if item is not None]
-    return pool.map(_described, found)
+    return pool.map(lambda item: _described(item, pool), found)
 
 
 def pinned(open_source: OpenSource, entries: Sequence[Entry]) -> OpenSource:
@@ -101,19 +101,19 @@ def pinned(open_source: OpenSource, entries: Sequence[Entry]) -> OpenSource:
     return opened
 
 
-def _described(found: Found) -> Found:
+def _described(found: Found, pool: Pool) -> Found:
     entry, source, document = found.entry, found.source, found.document
     if document.is_index:
-        return found.replace(descriptors=_from_index(found))
+        return found.replace(descriptors=_from_index(found, pool))
     stated = platform_of(source, document)
     descriptor = document.descriptor.with_platform(_platform(entry, stated))
     return found.replace(descriptors=(_annotated(descriptor, entry),))
 
 
-def _from_index(found: Found) -> tuple[Descriptor, ...]:
+def _from_index(found: Found, pool: Pool) -> tuple[Descriptor, ...]:
     """Every entry of a source index; a platform given by hand labels the only image, or selects one of several."""
     entry, source = found.entry, found.source
-    filled = tuple(_filled(source, descriptor) for descriptor in found.document.index.manifests)
+    filled = _filled(source, found.document.index.manifests, pool)
     if not entry.override:
         return tuple(d if d.is_attestation else _annotated(d, entry) for d in filled)
     candidates = images(filled)
@@ -133,13 +133,16 @@ def _from_index(found: Found) -> tuple[Descriptor, ...]:
     return (labelled, *attestations)
 
 
-def _filled(source: Source, descriptor: Descriptor) -> Descriptor:
-    """The entry with the platform its image's config claims, if the index says none (as containerd reads it)."""
-    if descriptor.platform is not None or descriptor.is_attestation:
-        return descriptor
-    child = load(source, descriptor)
-    stated = None if child.is_index else platform_of(source, child)
-    return descriptor if stated is None else descriptor.with_platform(stated)
+def _filled(source: Source, entries: Sequence[Descriptor], pool: Pool) -> tuple[Descriptor, ...]:
+    """The entries; one without a platform gets the one that its image claims, as containerd reads it."""
+    unsaid = [entry for entry in entries if entry.platform is None and not entry.is_attestation]
+    claims = dict(zip(unsaid, pool.map(lambda entry: _claimed(source, entry), unsaid), strict=True))
+    return tuple(entry.with_platform(claim) if (claim := claims.get(entry)) else entry for entry in entries)
+
+
+def _claimed(source: Source, entry: Descriptor) -> Platform | None:
+    child = load(source, entry)
+    return None if child.is_index else platform_of(source, child)
 
 
 def _platform(entry: Entry, stated: Platform | None) -> Platform:

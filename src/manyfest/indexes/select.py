@@ -13,6 +13,7 @@ from manyfest.errors import InputError, InvalidDocument, NotFound
 from manyfest.indexes.edit import rebuilt
 from manyfest.platforms import AnyOf, Only, OnlyStrict, Platform, normalise
 from manyfest.stores.base import load, read
+from manyfest.stores.pool import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,15 +91,18 @@ def _image_for(
 
 def _by_config(source: Source, entries: Sequence[Descriptor], matcher: Matcher) -> Document | None:
     """The best of the entries that say no platform: then, as containerd does, their configs are asked."""
-    found: list[tuple[int, Document]] = []
-    for entry in entries:
-        if entry.platform is not None or entry.is_attestation or not is_manifest(entry.media_type):
-            continue
-        document = load(source, entry)
-        stated = platform_of(source, document)
-        rank = None if stated is None else matcher.rank(stated)
-        if rank is not None:
-            found.append((rank, document))
+    unsaid = [
+        entry
+        for entry in entries
+        if entry.platform is None and not entry.is_attestation and is_manifest(entry.media_type)
+    ]
+    documents = Pool().map(lambda entry: load(source, entry), unsaid)
+    stated = Pool().map(lambda document: platform_of(source, document), documents)
+    found = [
+        (rank, document)
+        for platform, document in zip(stated, documents, strict=True)
+        if platform is not None and (rank := matcher.rank(platform)) is not None
+    ]
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

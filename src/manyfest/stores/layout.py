@@ -356,8 +356,9 @@ class Layout(LayoutReader, Store, CanDelete):
 
     def _check_marker(self) -> None:
         if not os.path.isdir(self.path):
+            found = "a file, expected a directory" if os.path.exists(self.path) else "no such directory"
             raise NotFound(
-                f"{self.place}: no such directory",
+                f"{self.place}: {found}",
                 hint="oci:DIR takes a directory; a tar file is oci-archive:FILE",
             )
         try:
@@ -392,6 +393,12 @@ def check_version(raw: bytes, place: str) -> None:
         raise InvalidDocument(f"{place}: the file oci-layout does not say imageLayoutVersion") from error
     if not isinstance(version, str) or not version.startswith("1."):
         raise Unsupported(f"{place}: image layout version {version!r}, expected 1.0.0")
+
+
+def check_target_name(name: str) -> None:
+    """Raises :class:`InvalidReference` for what no image in a layout can be called, by name or by digest."""
+    if _as_digest(name) is None:
+        check_name(name)
 
 
 def name_for(document: Document, name: str) -> str:

@@ -152,9 +152,16 @@ def open_source(place: Place, session: Session) -> Source:
 
 
 def open_store(place: Place, session: Session) -> Store:
-    """Open for writing: a layout or archive that is not there yet is made. See :func:`open_source`."""
+    """Open for writing: a layout or archive that is not there yet is made. See :func:`open_source`.
+
+    Raises :class:`InvalidReference` for a name that could not be written there, before anything is sent.
+    """
     if place.transport == "docker":
         return _open_registry(place, session, mirrors=False)
+    if place.transport in ("oci", "oci-archive"):
+        from manyfest.stores.layout import check_target_name
+
+        check_target_name(place.name)
     if place.transport == "oci":
         from manyfest.stores.layout import Layout
 

@@ -135,6 +135,21 @@ def test_one_image_may_stand_for_two_platforms(attest: Attest) -> None:
         assert [str(e.platform) for e in edited.index.manifests] == ["linux/amd64", "unknown/unknown"]
 
 
+def test_dropping_without_a_version_takes_every_version() -> None:
+    """A version that is named takes that one only."""
+    versions = ("10.0.17763.1", "10.0.20348.2")
+    windows = Platform.parse("windows/amd64")
+    root = build([entry("linux/amd64"), *(_windows(version) for version in versions)])
+    one = dropped(root, [windows.replace(os_version=versions[0])])
+    assert [e.platform.os_version for e in one.index.manifests if e.platform] == ["", versions[1]]
+    assert len(dropped(root, [windows]).index.manifests) == 1
+
+
+def _windows(version: str) -> Descriptor:
+    made = entry("windows/amd64", version)
+    return made.with_platform(Platform("windows", "amd64", os_version=version))
+
+
 def test_dropping_says_what_there_is() -> None:
     """A platform that is not there, and the last one."""
     root = build([entry("linux/amd64")])
