@@ -11,7 +11,7 @@ from __future__ import annotations
 from manyfest.platforms import Platform
 from manyfest.verify.archives import Held, architectures_of, held_in, without_architecture
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
-from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose
+from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose, windows_purpose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _PAGES = {
 }
 _FEW = 3
 _FOREIGN_HINT = "compile or download it for the image's platform, or allow it if it is meant to be there"
+_WINDOWS_FOLDERS = ("files", "files/app")
 _PROGRAMS = ("static", "static-pie", "dynamic")
 
 
@@ -250,11 +251,23 @@ class _Checker:
 
     def _windows(self, path: str, node: Node, facts: Facts) -> None:
         small = path.lower()
+        if facts.type == "exec" and facts.platforms:
+            self.counts["programs"] += 1
+            self.natives += self.programs.fit.of(facts) == Fit.NATIVE
+        elif facts.type == "dyn":
+            self.counts["libraries"] += 1
         if small.startswith("files/windows/") or self.programs.fit.of(facts) != Fit.FOREIGN:
+            return
+        folder = small.rpartition("/")[0]
+        started_from = folder in _WINDOWS_FOLDERS or f"/{folder}" in self.programs.search
+        reason = windows_purpose(path, facts, is_program=started_from)
+        if reason:
+            self._count_foreign(path, facts, reason)
             return
         is_for = ", ".join(map(str, facts.platforms))
         message = f"/{path} is for {is_for}, and the image for {self.platform}"
-        self._add("MF201", path, node, message, ERROR if small.endswith(".exe") else WARNING)
+        severity = ERROR if small.endswith(".exe") and started_from else WARNING
+        self._add("MF201", path, node, message, severity, _FOREIGN_HINT)
 
     def _pages(self, path: str, facts: Facts, *, started_from: bool) -> None:
         limits = _PAGES.get(self.programs.fit.platform.architecture)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from manyfest.verify.facts import Facts
 
-__all__ = ["PROGRAM_FOLDERS", "Fit", "chooses_its_code", "is_program_folder", "purpose"]
+__all__ = ["PROGRAM_FOLDERS", "Fit", "chooses_its_code", "is_program_folder", "purpose", "windows_purpose"]
 
 PROGRAM_FOLDERS = frozenset(
     (
@@ -100,6 +100,8 @@ _LEVELS = (
     "simd",
     "/libatomic.so.",
 )
+# distlib's and setuptools' launchers lie there for all processors.
+_LAUNCHER = re.compile(r"[tw](32|64)(-arm)?\.exe|(cli|gui)(-32|-64|-arm64)?\.exe")
 _SPLIT = re.compile(r"[/_.+\-]+")
 _WORDS = {
     "amd64": "amd64 x64 x86_64 x8664 x86 64bit win64 linux64",
@@ -178,6 +180,21 @@ def purpose(path: str, facts: Facts, *, is_program: bool) -> str:
     words = _words_of(path)
     if words & _FIRMWARE or path.startswith(("usr/share/", "usr/src/", "usr/include/")):
         return "firmware, or data of another program"
+    if words & _TESTS:
+        return "test data"
+    if any(words & _spellings(platform.architecture) for platform in facts.platforms):
+        return "in a folder named after its architecture"
+    return ""
+
+
+def windows_purpose(path: str, facts: Facts, *, is_program: bool) -> str:
+    """The same for Windows' programs in an image for Windows."""
+    name = path.lower().rpartition("/")[2]
+    if _LAUNCHER.fullmatch(name):
+        return "a launcher that an installer of Python packages copies"
+    words = _words_of(path)
+    if is_program:
+        return ""
     if words & _TESTS:
         return "test data"
     if any(words & _spellings(platform.architecture) for platform in facts.platforms):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from manyfest.verify import windows
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Finding, Findings
 from manyfest.verify.checks_files import check_files
 from manyfest.verify.entry import Start, command_of, environment_of, start
@@ -65,9 +66,9 @@ def _look_inside(
     programs = Programs(tree, platform, environment_of(settings))
     begun = Start(())
     # With a layer missing, what seems not to be there may be in it.
-    follow = platform.os == "linux" and complete
+    follow = platform.os in ("linux", "windows") and complete
     if follow:
-        begun = start(programs, settings)
+        begun = start(programs, settings) if platform.os == "linux" else windows.start(programs, settings)
         _add_start(platform, begun, tree, digests, findings)
     counts = check_files(programs, begun, digests, findings, complete=complete)
     if follow and not any(command_of(settings)):

@@ -69,6 +69,8 @@ class Programs:
         self.search = tuple(
             part for part in environment.get("PATH", DEFAULT_PATH).split(":") if part.startswith("/")
         )
+        if platform.os == "windows":
+            self.search = _windows_search(environment)
         self.libraries = Libraries(tree, environment.get("LD_LIBRARY_PATH", ""))
 
     def look_up(self, name: str) -> Found | None:
@@ -245,6 +247,13 @@ class Programs:
             check = "MF204" if fit == Fit.ARM_LEVEL else "MF205"
             verdict.fail(check, loaded.path, message, "it may die of an illegal instruction")
             return
+
+
+def _windows_search(environment: dict[str, str]) -> tuple[str, ...]:
+    """The folders of PATH as layers have them, in small letters."""
+    found = next((value for name, value in environment.items() if name.upper() == "PATH"), "")
+    parts = (part.strip(' "').lower().replace("\\", "/").rstrip("/") for part in found.split(";"))
+    return tuple(f"/files{part[2:]}" for part in parts if part.startswith("c:/"))
 
 
 def _lacking(check: str, path: str, lacks: list[Lack]) -> Problem:

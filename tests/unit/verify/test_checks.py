@@ -145,14 +145,27 @@ def test_a_module_beside_the_right_one_is_on_purpose() -> None:
     assert {severity for severity, _, _ in look(files)} == {"note"}
 
 
-def test_windows_images_are_looked_at_for_windows() -> None:
-    """Its own folder apart."""
-    foreign = Facts("pe", platforms=(Platform("windows", "arm64"),))
-    files = {"Files/app/app.exe": foreign, "Files/Windows/System32/x.exe": foreign}
-    programs = Programs(tree(files), Platform.parse("windows/amd64"), {})
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("Files/app/app.exe", ["MF201 error"]),
+        ("Files/opt/tools/x.exe", ["MF201 error"]),
+        ("Files/lib/x.exe", ["MF201 warning"]),
+        ("Files/app/x.dll", ["MF201 warning"]),
+        ("Files/app/runtimes/win-arm64/native/x.dll", ["MF202 note"]),
+        ("Files/python/Lib/site-packages/pip/_vendor/distlib/t64-arm.exe", ["MF202 note"]),
+        ("Files/Windows/System32/x.exe", []),
+    ],
+)
+def test_windows_images_are_looked_at_for_windows(path: str, found: list[str]) -> None:
+    """An error where programs are started from; its own folder apart, and what is there for all processors."""
+    foreign = Facts("pe", platforms=(Platform("windows", "arm64"),), type="dyn" if "dll" in path else "exec")
+    programs = Programs(
+        tree({path: foreign}), Platform.parse("windows/amd64"), {"Path": "C:\\Opt\\tools\\;D:\\x"}
+    )
     findings = Findings()
     check_files(programs, Start(()), [], findings)
-    assert [(f.check, f.path) for f in findings.all()] == [("MF201", "/Files/app/app.exe")]
+    assert [f"{each.check} {each.severity}" for each in findings.all()] == found
 
 
 def image(platform: str | None, content: str = "", **annotations: str) -> Descriptor:
