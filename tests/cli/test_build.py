@@ -198,6 +198,50 @@ def test_git(run: Run, project: Path, tmp_path: Path) -> None:
     assert shown["annotations"] == labels
 
 
+def test_attestations(run: Run, project: Path, tmp_path: Path, host: str) -> None:
+    """Asked for by option or project, shown by inspect, the same everywhere, replaced by a rebuild."""
+    name, words = f"{host}/acme/app:1", ["--platform", BOTH]
+    ran = run("build", "-t", name, *words, "--provenance", "--sbom", "--json").json
+    predicates = ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]
+    assert [each["predicates"] for each in ran["platforms"][0]["attestations"]] == [predicates]
+    assert keys(ran["platforms"][0]) == keys_of_table("build", "Each of `platforms`:")
+    assert run("inspect", name).out.count("sbom, provenance") == 2
+    run("copy", name, f"oci:{tmp_path}/out:1")
+    assert run("inspect", f"oci:{tmp_path}/out:1").out.count("sbom, provenance") == 2
+    assert run("verify", name)  # The attestations are no images.
+    again = run("build", "-t", name, *words, "--provenance=mode=max", "--sbom=true")
+    assert (again.last, "sent 0 blobs" in again.err) == (ran["digest"], True)
+    text = "image: x\nbuild: {sbom: true, provenance: mode=min}\n"
+    (project / "manyfest.yaml").write_text(text)
+    run("build", "-t", name, *words, "--sbom=false")
+    shown = run("inspect", name, "--json").json["platforms"]
+    assert [each["attestations"][0]["predicates"] for each in shown] == [predicates[1:]] * 2
+    run("build", "-t", name, *words, "--sbom=false", "--provenance=false")
+    assert all(not each["attestations"] for each in run("inspect", name, "--json").json["platforms"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sbom", "."], "sbom '.': expected true or false"),
+        (["--provenance=mode=most"], "'mode=most' is not known"),
+        (["--provenance", "--type", "docker"], "attestations in Docker's format, which has none"),
+    ],
+)
+def test_attestations_that_cannot_be(run: Run, project: Path, words: list[str], message: str) -> None:
+    """Refused before anything is done."""
+    ran = run("build", "-t", "oci:o", *words, ok=False)
+    assert (ran.code, message in ran.err) == (2, True), ran
+    (project / "manyfest.yaml").write_text("image: x\nbuild:\n  provenance: most\n")
+    assert "manyfest.yaml:3:3: build.provenance" in run("build", ok=False).err
+
+
+def test_places_without_an_index_have_no_attestations(run: Run, project: Path, tmp_path: Path) -> None:
+    """And that is said."""
+    ran = run("build", "-t", f"docker-archive:{tmp_path}/a.tar:x:1", "--platform", "linux/amd64", "--sbom")
+    assert "holds no index, and so no attestations" in ran.err
+
+
 def test_build_args_of_the_environment(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,21 @@ def test_other_tools_read_it(shop: Host, plain: Registry) -> None:
     assert app.stat().st_mtime == 0
 
 
+def test_attestations_travel(shop: Host, plain: Registry) -> None:
+    """Other tools copy them to the byte, and engines do not take them for images."""
+    need("skopeo")
+    name, other = (f"{plain.host}/build/{each}:1" for each in ("attested", "travelled"))
+    built = shop.manyfest("build", "project", "-t", name, "--provenance", "--sbom", "--json").json
+    tls = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+    shop.run("skopeo", "copy", "--all", *tls, f"docker://{name}", f"docker://{other}")
+    assert (
+        shop.manyfest("resolve", other, "--platform", "linux/amd64", "--json").json["list_digest"]
+        == built["digest"]
+    )
+    assert shop.manyfest("inspect", other).out.count("sbom, provenance") == len(PLATFORMS)
+    assert "amd64" in shop.run(DOCKER, "run", "--rm", "--network", "none", other).out
+
+
 def test_interrupted(shop: Host) -> None:
     """Ctrl-C while compiling: the exit code says so, nothing is left and no tag moved."""
     project = shop.home / "project"

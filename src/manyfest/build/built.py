@@ -21,6 +21,7 @@ from manyfest.stores.pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from manyfest.build.attest import Statement
     from manyfest.build.cache import Cache
     from manyfest.content.descriptor import Descriptor
     from manyfest.platforms import Platform
@@ -38,6 +39,7 @@ class Built(Source):
     def __init__(self, cache: Cache) -> None:
         self.index = Document(mediatypes.OCI_INDEX, b'{"schemaVersion":2,"manifests":[]}')
         self.platforms: list[tuple[Platform, Document]] = []
+        self.attestations: list[tuple[Descriptor, tuple[Statement, ...]]] = []
         self.layers_made = 0
         self.layers_reused = 0
         self.compressor = ""
@@ -81,6 +83,21 @@ class Built(Source):
         self._documents[document.digest] = document
         self._small[Digest.of(config)] = config
         self._elsewhere.update(base)
+
+    def note_attestation(
+        self, document: Document, entry: Descriptor, config: bytes, statements: Sequence[Statement]
+    ) -> None:
+        """Take in what is attested of an image: its manifest, and that one's entry in the index."""
+        self.attestations.append((entry, tuple(statements)))
+        self._documents[document.digest] = document
+        for raw in (config, *(each.raw for each in statements)):
+            self._small[Digest.of(raw)] = raw
+
+    def documents(self) -> list[Document]:
+        """All but the index: images, then what is attested of them, each once."""
+        images = [document for _, document in self.platforms]
+        attesting = [self._documents[entry.digest] for entry, _ in self.attestations]
+        return list(dict.fromkeys([*images, *attesting]))
 
 
 def push(
@@ -143,9 +160,8 @@ class _Moved(Plan):
         self.levels = [[root]]
         self.note(built, root)
         if root.is_index:
-            images = list(dict.fromkeys(document for _, document in built.platforms))
-            self.levels.append(images)
-            for document in images:
+            self.levels.append(built.documents())
+            for document in built.documents():
                 self.note(built, document)
 
     @property

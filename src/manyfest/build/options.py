@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from manyfest.build.attest import Attest
 from manyfest.build.layer import COMPRESSIONS, media_type_of
 from manyfest.errors import InputError
 from manyfest.values import Value
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from manyfest.build.engines import Choice
+    from manyfest.build.git import Revision
     from manyfest.build.toolchains import Job
     from manyfest.build.twostep import First
     from manyfest.platforms import Platform
@@ -24,29 +26,34 @@ __all__ = ["Options", "Planned", "source_date_epoch"]
 class Options(Value):
     """How to build. ``type``: oci or docker. ``epoch``: seconds since 1970 for every time in the image.
 
-    ``expect``: platforms without which building is refused at once.
+    ``attest``: what to attest of the images. ``expect``: platforms without which building is refused at once.
+    ``revision``: what git knows of the project, for provenance.
     """
 
     __slots__ = (
         "annotations",
         "args",
+        "attest",
         "compression",
         "epoch",
         "expect",
         "jobs",
         "labels",
         "platforms",
+        "revision",
         "target",
         "type",
     )
     annotations: tuple[tuple[str, str], ...]
     args: tuple[tuple[str, str], ...]
+    attest: Attest
     compression: str
     epoch: int
     expect: tuple[Platform, ...]
     jobs: int
     labels: tuple[tuple[str, str], ...]
     platforms: tuple[Platform, ...]
+    revision: Revision | None
     target: str
     type: str
 
@@ -56,11 +63,13 @@ class Options(Value):
         *,
         annotations: tuple[tuple[str, str], ...] = (),
         args: tuple[tuple[str, str], ...] = (),
+        attest: Attest | None = None,
         compression: str = "gzip",
         epoch: int = 0,
         expect: tuple[Platform, ...] = (),
         jobs: int = 0,
         labels: tuple[tuple[str, str], ...] = (),
+        revision: Revision | None = None,
         target: str = "",
         type: str = "oci",
     ) -> None:
@@ -71,6 +80,11 @@ class Options(Value):
             raise InputError(
                 "annotations in Docker's format, which has none", hint="use --type oci, or labels"
             )
+        if type == "docker" and attest:
+            raise InputError(
+                "attestations in Docker's format, which has none",
+                hint="use --type oci, or leave --provenance and --sbom out",
+            )
         if jobs < 0:
             raise InputError(f"{jobs} jobs: expected a number from 1, or 0 for one for each CPU")
         if not platforms:
@@ -79,11 +93,13 @@ class Options(Value):
             platforms=platforms,
             annotations=annotations,
             args=args,
+            attest=attest or Attest(),
             compression=compression,
             epoch=epoch,
             expect=expect,
             jobs=jobs or os.cpu_count() or 1,
             labels=labels,
+            revision=revision,
             target=target,
             type=type,
         )

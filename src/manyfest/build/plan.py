@@ -5,7 +5,7 @@
 2. Carry out ``Dockerfile.build`` once, where there is one; compile, platforms side by side.
 3. Assemble every platform; a layer that several have is one layer.
 4. Write the layers that no earlier build wrote, side by side.
-5. Configurations, manifests, index. :func:`manyfest.build.built.push` brings them to a store.
+5. Configurations, manifests, attestations, index. :func:`manyfest.build.built.push` brings them to a store.
 
 Same files, same settings: same digests. Times in the image are ``epoch`` (``SOURCE_DATE_EPOCH``, else 1970).
 """
@@ -198,12 +198,26 @@ class _Work:
                 document = self._image(built, platform, result, [written[id(each)] for each in result.layers])
             entries.append(document.descriptor.with_platform(platform))
         edit.refuse_duplicates(entries)
+        if self.options.attest:
+            entries += self._attested(built)
         built.index = edit.build(
             entries, type=self.options.type, annotations=dict(self.options.annotations) or None
         )
         built.layers_made, built.layers_reused = self.cache.made, self.cache.reused
         built.compressor = engine_of(self.options.compression)
         return built
+
+    def _attested(self, built: Built) -> list[Descriptor]:
+        """The entries of what is attested of the images."""
+        from manyfest.build.provenance import Run
+        from manyfest.build.statements import attest
+
+        first = () if self.project.first is None else (self._first_assembler(self.project.first),)
+        runs = {}
+        for platform in self.options.platforms:
+            assemblers = (self._assembler(platform, {}), *first)
+            runs[platform] = Run(self.project, self.options, assemblers, self.choices.get(platform))
+        return attest(built, runs, self.cache, self.pool, self._warn_once)
 
     def _check(self) -> None:
         """What can be refused before anything is compiled: by reading, and by asking for bases."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from manyfest import drafts
 from manyfest.build import twostep
+from manyfest.build.attest import Attest
 from manyfest.build.toolchains import LIBCS, TOOLCHAINS, WITH_LIBC, Compile, default_run
 from manyfest.build.twostep import TwoStep
 from manyfest.errors import InputError, InvalidPlatform, InvalidProject
@@ -30,7 +31,7 @@ __all__ = ["FILE", "Project", "load"]
 
 FILE = "manyfest.yaml"
 _COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env", "libc"})
-_BUILD_KEYS = frozenset({"context", "dockerfile", "args", "target", "builder", "copy"})
+_BUILD_KEYS = frozenset({"args", "builder", "context", "copy", "dockerfile", "provenance", "sbom", "target"})
 _DEFAULT_COPY = "/out"
 
 
@@ -44,6 +45,7 @@ class Project(Value):
 
     __slots__ = (
         "args",
+        "attest",
         "compile",
         "dockerfile",
         "dockerfiles",
@@ -55,6 +57,7 @@ class Project(Value):
         "target",
     )
     args: tuple[tuple[str, str], ...]
+    attest: Attest
     compile: Compile | None
     dockerfile: str
     dockerfiles: tuple[tuple[Platform, str], ...]
@@ -72,6 +75,7 @@ class Project(Value):
         dockerfiles: tuple[tuple[Platform, str], ...] = (),
         *,
         args: tuple[tuple[str, str], ...] = (),
+        attest: Attest | None = None,
         compile: Compile | None = None,
         first: TwoStep | None = None,
         nodes: tuple[tuple[Platform, str], ...] = (),
@@ -84,6 +88,7 @@ class Project(Value):
             dockerfile=dockerfile,
             dockerfiles=dockerfiles,
             args=args,
+            attest=attest or Attest(),
             compile=compile,
             first=first,
             nodes=nodes,
@@ -136,6 +141,7 @@ def load(folder: str, dockerfile: str = "") -> Project:
         common,
         tuple(own.items()),
         args=where.pairs(build, "build.args"),
+        attest=_attest(build, where),
         compile=compile,
         first=_first(folder, build, where, compile, named),
         nodes=where.nodes(keys),
@@ -215,6 +221,17 @@ def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
     if libc and libc not in LIBCS:
         raise where.wrong("compile.libc", f"{libc!r}: expected one of {', '.join(LIBCS)}")
     return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"), libc or LIBCS[0])
+
+
+def _attest(build: Mapping[str, Any], where: _Where) -> Attest:
+    """``provenance:`` and ``sbom:``."""
+    provenance, sbom = (where.word(build, f"build.{key}") for key in ("provenance", "sbom"))
+    for key, words in (("provenance", (provenance, "")), ("sbom", ("", sbom))):
+        try:
+            Attest.parse(*words)
+        except InputError as error:
+            raise where.wrong(f"build.{key}", str(error), hint=error.hint) from error
+    return Attest.parse(provenance, sbom)
 
 
 def _first(
@@ -297,6 +314,11 @@ class _Where:
         if not isinstance(value, str):
             raise self.wrong(path, f"expected text, got {value!r}", hint="put it in quotes")
         return value.strip()
+
+    def word(self, fields: Mapping[str, Any], path: str) -> str:
+        """Text; yes and no as ``true`` and ``false``."""
+        value = fields.get(path.rpartition(".")[2])
+        return str(value).lower() if isinstance(value, bool) else self.text(fields, path)
 
     def texts(self, fields: Mapping[str, Any], path: str) -> list[str]:
         """A list of texts, or one text."""

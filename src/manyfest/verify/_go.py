@@ -17,12 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from manyfest.verify.elf import Header, Segment, Survey
 
-__all__ = ["places", "read", "sections"]
+__all__ = ["MAGIC", "MAX_INFO", "info", "places", "read", "sections"]
 
-_MAGIC = b"\xff Go buildinf:"
+MAGIC = b"\xff Go buildinf:"
 _WINDOW = 256 << 10
 _MAX_SECTIONS = 128
-_MAX_INFO = 64 << 10
+MAX_INFO = 64 << 10
 _SETTINGS = frozenset((
     "CGO_ENABLED", "GO386", "GOAMD64", "GOARCH", "GOARM", "GOARM64", "GOMIPS", "GOMIPS64", "GOOS", "GOPPC64",
     "GORISCV64",
@@ -50,7 +50,7 @@ def sections(header: Header, head: bytes) -> list[tuple[int, int]]:
     found = []
     for _, kind, flags, _, offset, size, _, _, alignment, _ in layout.iter_unpack(table):
         if kind == _PROGBITS and flags & _WRITABLE and alignment == _ALIGNMENT and size >= 32:
-            found.append((offset, min(size, _MAX_INFO)))
+            found.append((offset, min(size, MAX_INFO)))
     return found[:4]
 
 
@@ -74,7 +74,7 @@ def read(survey: Survey, head: bytes, *, noted: bool) -> None:
     exact = sections(survey.header, head)
     for offset, length in [*exact, *(places(survey.segments) if noted else [])]:
         raw = survey.reader.take(offset, length)
-        at = raw.find(_MAGIC)
+        at = raw.find(MAGIC)
         if at >= 0:
             _read_info(survey, raw, at)
             return
@@ -86,20 +86,32 @@ def read(survey: Survey, head: bytes, *, noted: bool) -> None:
 def _read_info(survey: Survey, raw: bytes, at: int) -> None:
     fields = survey.fields
     fields["go"] = "go"
-    if len(raw) < at + 33 or not raw[at + 15] & 2:
-        return  # before Go 1.18: pointers to strings elsewhere
-    version, end = _string(raw, at + 32)
-    module, _ = _string(raw, end)
+    found = info(raw, at)
+    if found is None:
+        return
+    version, module = found
     if version.startswith((b"go", b"devel")):
         fields["go"] = text(version[:80])
     settings: list[tuple[str, str]] = []
-    for line in module[16:-16].split(b"\n"):
+    for line in module.split(b"\n"):
         if line.startswith(b"build\t"):
             name, _, value = text(line[6:]).partition("=")
             if name in _SETTINGS and len(settings) < len(_SETTINGS):
                 settings.append((name, value[:80]))
     fields["go_settings"] = tuple(settings)
     _apply(survey, dict(settings))
+
+
+def info(raw: bytes, at: int) -> tuple[bytes, bytes] | None:
+    """The version, and the lines about modules and settings, of what :data:`MAGIC` begins at ``at``.
+
+    ``None`` for programs from before Go 1.18, which have pointers to strings elsewhere.
+    """
+    if len(raw) < at + 33 or not raw[at + 15] & 2:
+        return None
+    version, end = _string(raw, at + 32)
+    module, _ = _string(raw, end)
+    return version, module[16:-16]
 
 
 def _string(raw: bytes, at: int) -> tuple[bytes, int]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manyfest.verify.cache import Cache
     from manyfest.verify.layers import Layer
 
-__all__ = ["base_prefix", "read_sides", "variants_of"]
+__all__ = ["base_prefix", "packages_of", "read_layers", "read_sides", "variants_of"]
 
 
 def variants_of(
@@ -53,12 +53,26 @@ def read_sides(
     Raises what reading layers raises: an image whose layers cannot be read cannot be compared.
     """
     configs = pool.map(lambda variant: ImageConfig(read(source, variant[1].manifest.config)), list(variants))
-    wanted = {layer.digest: layer for _, document in variants for layer in document.manifest.layers}
-    known = dict(pool.map(lambda layer: (layer.digest, _layer(source, layer, pool, cache)), wanted.values()))
+    known = read_layers(source, [document for _, document in variants], pool, cache)
     return [
         _side(prefix + name, document, config, known)
         for (name, document), config in zip(variants, configs, strict=True)
     ]
+
+
+def read_layers(
+    source: Source, documents: Sequence[Document], pool: Pool, cache: Cache
+) -> dict[Digest, Layer]:
+    """What is in the layers of these images, each read once. Raises what reading layers raises."""
+    wanted = {layer.digest: layer for document in documents for layer in document.manifest.layers}
+    return dict(pool.map(lambda layer: (layer.digest, _layer(source, layer, pool, cache)), wanted.values()))
+
+
+def packages_of(tree: Tree) -> dict[str, dict[str, str]]:
+    """Manager → name → version of the packages whose files are there; see :mod:`manyfest.verify.packages`."""
+    files = [(path, node.entry) for path, node in tree.files()]
+    databases = ((path, entry.text) for path, entry in files if is_database(path))
+    return packages(databases, (path for path, _ in files))
 
 
 def base_prefix(diff_ids: Sequence[str], base: Sequence[str]) -> bool:
@@ -87,9 +101,7 @@ def _side(name: str, document: Document, config: ImageConfig, known: Mapping[Dig
         created_s=_seconds(config.created),
         diff_ids=tuple(str(digest) for digest in config.diff_ids),
         settings=_settings(config, document),
-        packages=packages(
-            ((path, entry.text) for path, entry in files if is_database(path)), (path for path, _ in files)
-        ),
+        packages=packages_of(tree),
         files=frozenset(neutral_path(path) for path, _ in files),
     )
 

@@ -62,11 +62,11 @@ MAX_KEPT = 16 * 1024 * 1024
 """Characters of text kept of one layer."""
 
 _MAX_TEXT = 64 * 1024
-_KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/")
+_KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/", "usr/lib/os-release")
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
 _HEADER_ONLY = b"123456"
-_SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf")
+_SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf", "etc/os-release", "usr/lib/os-release")
 
 # First bytes of what may run: ELF, scripts, PE, Mach-O in its six spellings (one is also a Java class), zip and jar.
 _MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from manyfest.build.attest import Attest
     from manyfest.build.built import Built
     from manyfest.build.engines import Engines
+    from manyfest.build.git import Revision
     from manyfest.build.plan import Options
     from manyfest.build.project import Project
     from manyfest.cli.console import Console
@@ -27,6 +29,7 @@ SUMMARY = "build a project for all its platforms, without a daemon"
 EXAMPLES = (
     "manyfest build -t ghcr.io/acme/app:1.2 --platform linux/amd64,linux/arm64,linux/arm/v7",
     "manyfest build examples/hello-go -t oci:out:1",
+    "manyfest build -t ghcr.io/acme/app:1.2 --provenance --sbom",
     "manyfest build --dry-run",
 )
 
@@ -66,6 +69,14 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--git", action="store_true", help="label and annotate with commit, version and origin from git"
     )
+    parser.add_argument(
+        "--provenance", metavar="HOW", nargs="?", const="true", default="",
+        help="attest how each image was built: true, mode=min (without values), builder-id=URI, or false",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sbom", metavar="YES", nargs="?", const="true", default="",
+        help="attest which packages and files each image holds: true or false",
+    )  # fmt: skip
     parser.add_argument(
         "--type", choices=("oci", "docker"), default="", help="format to write (default: oci)"
     )
@@ -198,6 +209,8 @@ def _push(
     for text in names:
         target, tag = places.store(text)
         is_index = Place.parse(text).holds_index
+        if built.attestations and not is_index:
+            console.warn(f"{text}: holds no index, and so no attestations")
         with Transfer(console) as transfer:
             root = push(
                 built,
@@ -229,6 +242,7 @@ def _push(
 
 
 def _options(args: argparse.Namespace, project: Project) -> Options:
+    from manyfest.build.git import revision_of
     from manyfest.build.plan import Options, source_date_epoch
     from manyfest.cli.host import host_platform
 
@@ -236,8 +250,12 @@ def _options(args: argparse.Namespace, project: Project) -> Options:
     spec = project.spec
     annotations = dict(spec.annotations) if spec is not None else {}
     labels = _pairs(args.label, "--label")
-    if args.git:
-        found = _from_git(args.folder)
+    attest = _attest(args, project)
+    revision = revision_of(args.folder) if args.git or attest.provenance else None
+    if args.git and revision is None:
+        raise InputError(f"--git: {args.folder} is in no git repository with a commit, or git is missing")
+    if args.git and revision is not None:
+        found = _of_git(revision)
         labels = {**found, **labels}
         annotations = {**annotations, **found}
     annotations.update(_pairs(args.annotation, "--annotation"))
@@ -248,11 +266,13 @@ def _options(args: argparse.Namespace, project: Project) -> Options:
         tuple(wanted),
         annotations=tuple(annotations.items()),
         args=tuple(_build_args(args.build_arg)),
+        attest=attest,
         compression=args.compression,
         epoch=source_date_epoch(os.environ),
         expect=(*platforms(args.expect), *(spec.expect if spec is not None else ())),
         jobs=args.jobs,
         labels=tuple(labels.items()),
+        revision=revision,
         target=args.target,
         type=kind,
     )
@@ -281,36 +301,27 @@ def _build_args(values: Iterable[str] | None) -> list[tuple[str, str]]:
     return found
 
 
-def _from_git(folder: str) -> dict[str, str]:
-    """What git knows, under https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md's names."""
-    import subprocess
-
-    def asked(*words: str) -> str:
-        try:
-            done = subprocess.run(
-                ["git", "-C", folder, *words], capture_output=True, text=True, check=False, timeout=30
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"--git: git could not be run: {error}") from error
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    revision = asked("rev-parse", "HEAD")
-    if not revision:
-        raise InputError(f"--git: {folder} is in no git repository with a commit")
+def _of_git(revision: Revision) -> dict[str, str]:
+    """Under https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md's names."""
     found = {
-        "org.opencontainers.image.revision": revision,
-        "org.opencontainers.image.version": asked("describe", "--tags", "--always", "--dirty"),
-        "org.opencontainers.image.source": _without_credentials(asked("remote", "get-url", "origin")),
+        "org.opencontainers.image.revision": revision.commit,
+        "org.opencontainers.image.version": revision.name,
+        "org.opencontainers.image.source": revision.origin,
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _without_credentials(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+def _attest(args: argparse.Namespace, project: Project) -> Attest:
+    """The options, and what the project says where they say nothing."""
+    from manyfest.build.attest import Attest
+
+    asked = Attest.parse(args.provenance or "", args.sbom or "")
+    known = project.attest
+    return Attest(
+        asked.provenance if args.provenance else known.provenance,
+        sbom=asked.sbom if args.sbom else known.sbom,
+        builder_id=asked.builder_id or known.builder_id,
+    )
 
 
 def _sent(transfer: Transfer) -> dict[str, object]:
@@ -327,6 +338,11 @@ def _to_json(built: Built, told: list[dict[str, object]]) -> dict[str, object]:
                 "digest": str(document.digest),
                 "size": document.size,
                 "layers": [str(layer.digest) for layer in document.manifest.layers],
+                "attestations": [
+                    {"digest": str(entry.digest), "predicates": [each.predicate_type for each in statements]}
+                    for entry, statements in built.attestations
+                    if entry.attests == str(document.digest)
+                ],
             }
             for platform, document in built.platforms
         ],
