@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import io
 import signal
 import sys
@@ -48,6 +47,28 @@ def test_a_failure_stops_transfers_under_way_and_is_the_one_shown() -> None:
         pool.watched(io.BytesIO(b"more")).read(1)
 
 
+def test_nothing_is_begun_after_a_failure() -> None:
+    """And the earliest of several failures is the one that is raised."""
+    begun, together = [], threading.Barrier(2)
+
+    def work(n: int) -> None:
+        begun.append(n)
+        together.wait(10)
+        raise ValueError(f"number {n}")
+
+    with pytest.raises(ValueError, match="number 0"):
+        Pool(2).map(work, range(20))
+    assert sorted(begun) == [0, 1]
+
+
+def test_a_pool_works_again_after_a_failure() -> None:
+    """Only its transfers stay stopped."""
+    pool = Pool(2)
+    with pytest.raises(ZeroDivisionError):
+        pool.map(lambda n: 1 // n, [0, 0])
+    assert pool.map(str, [1, 2]) == ["1", "2"]
+
+
 def test_watched_streams_count() -> None:
     """Every read is told with its size."""
     seen: list[int] = []
@@ -62,9 +83,9 @@ def test_a_signal_that_wakes_nobody_is_heard() -> None:
 
     def main_sleeps() -> bool:
         frame = sys._current_frames()[main]
-        above = frame.f_back.f_back if frame.f_back is not None else None
+        above = frame.f_back
         waits = frame.f_code is threading.Condition.wait.__code__
-        return waits and above is not None and above.f_code is concurrent.futures.wait.__code__
+        return waits and above is not None and above.f_code.co_qualname == "_Crew.wait"
 
     def work(n: int) -> None:
         if n == 0:

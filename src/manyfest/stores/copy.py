@@ -27,13 +27,12 @@ from manyfest.content.document import Document, successors
 from manyfest.content.mediatypes import is_document, is_foreign
 from manyfest.errors import ContentError, CopyError, Error, InvalidDocument, NotFound
 from manyfest.stores.base import CanMount, CanWarm, HasReferrers, HasTags, load, opener_of
-from manyfest.stores.pool import Pool
+from manyfest.stores.pool import Call, Pool
 from manyfest.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
     from typing import TypeVar
 
     from manyfest.content.digest import Digest
@@ -332,18 +331,16 @@ class _Ahead:
     """
 
     def __init__(self, content: Opener) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # see Pool.map
-
         self._content = content
-        executor = ThreadPoolExecutor(1, thread_name_prefix="manyfest-ahead")
-        self._begun: Future[Readable] | None = executor.submit(content, 0)
-        executor.shutdown(wait=False)
+        self._begun: Call | None = Call(lambda: content(0))
 
     def __call__(self, offset: int) -> Readable:
         begun, self._begun = self._begun, None
         if begun is None:
             return self._content(offset)
-        stream = begun.result()
+        if begun.wait().error is not None:
+            raise begun.error  # type: ignore[misc]  # just told apart
+        stream: Readable = begun.value
         if not offset:
             return stream
         stream.close()
@@ -351,8 +348,8 @@ class _Ahead:
 
     def close(self) -> None:
         begun, self._begun = self._begun, None
-        if begun is not None and begun.exception() is None:
-            begun.result().close()
+        if begun is not None and begun.wait().error is None:
+            begun.value.close()
 
 
 class _Told:

@@ -8,6 +8,7 @@ chunk instead of holding the process. Errors come out as they were raised, the e
 from __future__ import annotations
 
 import threading
+from time import monotonic
 
 from manyfest.errors import Error
 
@@ -15,14 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
-    from typing import TypeVar
+    from typing import Any, Self, TypeVar
 
     from manyfest.stores.base import Readable
 
     T = TypeVar("T")
     R = TypeVar("R")
 
-__all__ = ["WORKERS", "Pool", "Stopped", "wait_for"]
+__all__ = ["WORKERS", "Call", "Pool", "Stopped", "wait_for"]
 
 WORKERS = 16
 """Threads. Round trips, not processors, are what small blobs and documents wait for."""
@@ -52,27 +53,107 @@ class Pool:
         todo = list(items)
         if len(todo) <= 1:
             return [work(item) for item in todo]
-        # Imported here: it costs 12 ms, and a command that asks for one document never needs it.
-        from concurrent.futures import ThreadPoolExecutor, wait
-
-        executor = ThreadPoolExecutor(min(self.workers, len(todo)), thread_name_prefix="manyfest")
-        futures: list[Future[R]] = []
+        crew = _Crew(work, todo, self._stop)
         try:
-            futures = [executor.submit(work, item) for item in todo]
-            if wait_for(futures):
-                self._stop.set()
+            crew.start(min(self.workers, len(todo)))
+            crew.wait()
         except BaseException:
             # Ctrl-C. Work ends at its next read and cleans up; what only waits for a silent peer is left behind.
-            self._stop.set()
-            executor.shutdown(wait=False, cancel_futures=True)
-            wait(futures, timeout=GRACE_S)
+            crew.stop()
+            crew.wait(GRACE_S)
             raise
-        executor.shutdown(wait=True, cancel_futures=True)
-        return _results(futures)
+        return crew.results()
 
     def watched(self, stream: Readable, on_bytes: Callable[[int], None] | None = None) -> Readable:
         """The stream, ending with :class:`Stopped` once the pool stops; ``on_bytes`` hears of every read."""
         return _Watched(stream, self._stop, on_bytes)
+
+
+class Call:
+    """One piece of work in a thread of its own, begun at once. :meth:`wait` before ``value`` and ``error`` are read."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._work = work
+        self._thread = threading.Thread(target=self._run, name="manyfest-call")
+        self._thread.start()
+
+    def wait(self) -> Self:
+        """Until it has returned or raised."""
+        self._thread.join()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.value = self._work()
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            self.error = error
+
+
+class _Crew:
+    """Threads that share one list of work.
+
+    Not :mod:`concurrent.futures`, whose import (it takes :mod:`logging` along) is a tenth of a short command.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], todo: list[Any], stop: threading.Event) -> None:
+        self._work = work
+        self._todo = enumerate(todo)
+        self._results = [None] * len(todo)
+        self._failures: list[tuple[int, BaseException]] = []
+        self._transfers_stop = stop
+        self._stopped = False
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def start(self, threads: int) -> None:
+        for _ in range(threads):
+            thread = threading.Thread(target=self._run, name="manyfest")
+            with self._changed:
+                self._running += 1
+            try:
+                thread.start()
+            except BaseException:
+                with self._changed:
+                    self._running -= 1
+                raise
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Until all threads have ended, or for so long. In short turns: see :func:`wait_for`."""
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        with self._changed:
+            while self._running and (deadline is None or monotonic() < deadline):
+                self._changed.wait(TICK_S)
+
+    def stop(self) -> None:
+        """Begin nothing more, and end transfers at their next read."""
+        self._stopped = True
+        self._transfers_stop.set()
+
+    def results(self) -> list[Any]:
+        """In the order of the list; or raises what failed first in that order, the cause before what it stopped."""
+        for _, failure in sorted(self._failures, key=lambda pair: (_is_consequence(pair[1]), pair[0])):
+            raise failure
+        return self._results
+
+    def _run(self) -> None:
+        try:
+            while (item := self._next()) is not None:
+                at, what = item
+                try:
+                    self._results[at] = self._work(what)
+                except BaseException as error:  # noqa: BLE001 - raised by results()
+                    self._failures.append((at, error))
+                    self.stop()
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, Any] | None:
+        with self._changed:
+            return None if self._stopped else next(self._todo, None)
 
 
 def wait_for(futures: list[Future[R]], *, first_failure: bool = True) -> bool:
@@ -82,7 +163,7 @@ def wait_for(futures: list[Future[R]], *, first_failure: bool = True) -> bool:
     gives to another thread, wakes nobody. Ctrl-C would be heard when the work is done, which a silent peer delays
     (https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers).
     """
-    from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, wait  # see Pool.map
+    from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, wait  # see _Crew
 
     until = FIRST_EXCEPTION if first_failure else ALL_COMPLETED
     while True:
@@ -109,14 +190,6 @@ class _Watched:
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _results(futures: list[Future[R]]) -> list[R]:
-    failures = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
-    # What was stopped is a consequence; show the cause.
-    for failure in sorted(failures, key=_is_consequence):
-        raise failure
-    return [future.result() for future in futures]
 
 
 def _is_consequence(error: BaseException) -> bool:
