@@ -3,7 +3,7 @@
 # The Debian packages that the tests on real parts need: installed when root, named exactly when not.
 set -euo pipefail
 packages=(git arch-test docker.io docker-registry skopeo buildah podman umoci qemu-user-static
-    apache2-utils openssl zstd iptables iproute2 ca-certificates mmdebstrap socat nginx-light openssh-server chromium
+    apache2-utils openssl zstd iptables iproute2 ca-certificates mmdebstrap socat nginx-light wrk openssh-server chromium
     cargo cmake make openjdk-17-jdk-headless rustc)
 
 missing=()

@@ -12,7 +12,7 @@ import yaml
 from tests.cli.conftest import Run
 from tests.cli.test_json_shapes import keys_of_command
 
-from manyfest.deploy import balance
+from manyfest.deploy import nginx
 from manyfest.deploy.converge import Clock
 from manyfest.engines import docker
 from manyfest.engines.docker import Endpoint
@@ -262,7 +262,7 @@ def test_bad_input(run: Run, swarm: Swarm, image: str, words: tuple[str, ...], c
 def test_balance(run: Run, swarm: Swarm, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Printed, written, and in a document; without nginx it says what was left out."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(balance, "_nginx", lambda: None)
+    monkeypatch.setattr(nginx, "_nginx", lambda: None)
     run("deploy", "web", image, "-p", "8082:8080", "--publish-mode", "host")
     printed = run("balance", "web", "--listen", "80")
     assert "    server 10.0.0.1:8082 max_fails=1 fail_timeout=5s;  # big (x86_64)\n" in printed.out
@@ -281,6 +281,11 @@ def test_balance(run: Run, swarm: Swarm, image: str, tmp_path: Path, monkeypatch
         (("web", "--listen", "x"), 2, "to listen at"),
         (("web", "--interval", "0"), 2, "expected seconds"),
         (("web", "--port", "9"), 2, "does not publish port 9 in host mode"),
+        (("web", "--run", "cloud"), 2, "cloud"),
+        (("web", "--detach"), 2, "--detach: expected --run container or --run service"),
+        (("web", "--run", "--image", "nginx:1"), 2, "--image: expected --run container or --run service"),
+        (("web", "--run", "container", "--constraint", "node.role==worker"), 2, "expected --run service"),
+        (("web", "--run", "service", "--constraint", "zone"), 2, "expected a constraint"),
         (("web", "--output", "/nonexistent/web.conf"), 2, "No such file"),
         (("nosuch",), 3, "there is no service nosuch"),
     ],
@@ -294,7 +299,7 @@ def test_balance_of_bad_input(
     code: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr(balance, "_nginx", lambda: None)
+    monkeypatch.setattr(nginx, "_nginx", lambda: None)
     run("deploy", "web", image, "-p", "8082:8080", "--publish-mode", "host")
     ran = run("balance", *words, ok=False)
     assert ran.code == code, ran

@@ -57,7 +57,19 @@ PORT = 8082
 _SERVER = """
 package main
 
-import ("fmt"; "net"; "os"; "runtime")
+import ("fmt"; "net"; "os"; "runtime"; "strings")
+
+func answer(conn net.Conn) {
+	defer conn.Close()
+	buffer := make([]byte, 4096)
+	body := runtime.GOARCH + " " + os.Getenv("WORD") + "\\n"
+	for {
+		size, err := conn.Read(buffer)
+		if err != nil { return }
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s", len(body), body)
+		if strings.Contains(string(buffer[:size]), "Connection: close") { return }
+	}
+}
 
 func main() {
 	listener, err := net.Listen("tcp", ":8080")
@@ -65,12 +77,7 @@ func main() {
 	for {
 		conn, err := listener.Accept()
 		if err != nil { continue }
-		go func() {
-			defer conn.Close()
-			conn.Read(make([]byte, 4096))
-			body := runtime.GOARCH + " " + os.Getenv("WORD") + "\\n"
-			fmt.Fprintf(conn, "HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s", len(body), body)
-		}()
+		go answer(conn)
 	}
 }
 """
@@ -179,7 +186,7 @@ def running(ship: Host, *words: str) -> Iterator[Path]:
 
 def build_servers() -> dict[str, bytes]:
     """A static program for each platform that answers every request with its architecture; built once."""
-    folder = cache_folder() / "answering-server"
+    folder = cache_folder() / "answering-server-2"
     built = {}
     for text in PLATFORMS.values():
         architecture = text.partition("/")[2]

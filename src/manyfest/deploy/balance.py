@@ -9,13 +9,7 @@ https://nginx.org/en/docs/http/ngx_http_upstream_module.html
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import signal
-import subprocess
-import tempfile
 from typing import TYPE_CHECKING
 
 from manyfest.errors import DeployError, InputError
@@ -23,15 +17,28 @@ from manyfest.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
-__all__ = ["Front", "Nginx", "Upstream", "check", "render", "upstreams", "write"]
+__all__ = ["Front", "Upstream", "render", "upstreams"]
 
-STOP_S = 10.0
-"""Seconds that requests under way have when nginx is told to stop."""
+IDLE = 32
+"""Connections to the nodes that nginx keeps open when nobody needs them."""
 
-CHECK_S = 20.0
+IDLE_S = 4
+"""Seconds for which it does: less than what servers wait (5 s is the least that is usual), so that they do not close
+a connection at the moment when nginx sends a request on it."""
+
+_PROXIED = """\
+        proxy_pass http://{name};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_connect_timeout 2s;
+        proxy_next_upstream error timeout http_502 http_503 http_504;
+        add_header X-Served-By $upstream_addr always;
+"""
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]+")
 
 
@@ -121,7 +128,8 @@ def _target_port(name: str, ports: Sequence[Mapping[str, Any]], target: int | No
 
 def _is_live(node: Mapping[str, Any]) -> bool:
     state, availability = node["Status"].get("State"), node["Spec"].get("Availability")
-    return bool(state == "ready" and availability == "active")
+    # A manager that has just started knows of no node yet whether it is there; nginx finds out by itself.
+    return bool(state in ("ready", "unknown") and availability == "active")
 
 
 def _ports(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -141,8 +149,12 @@ def _upstream(node: Mapping[str, Any], port: Mapping[str, Any]) -> Upstream:
     return Upstream(str(description.get("Hostname")), machine, address, int(port["PublishedPort"]))
 
 
-def render(front: Front, found: Sequence[Upstream]) -> str:
-    """Blocks for nginx's ``http`` context, as a file in conf.d is."""
+def render(front: Front, found: Sequence[Upstream], closing: str = "") -> str:
+    """Blocks for nginx's ``http`` context, as a file in conf.d is.
+
+    Once there is a file ``closing``, connections are closed after each answer and clients know it, so that a reload
+    meets none that waits between two requests; it would cut that off.
+    """
     name = f"manyfest_{re.sub(r'[^A-Za-z0-9_]', '_', front.service)}"
     head = f"# Service {front.service}: written by manyfest balance from the swarm's live nodes.\n"
     if not found:
@@ -154,21 +166,23 @@ def render(front: Front, found: Sequence[Upstream]) -> str:
     servers = "".join(
         f"    server {each} {limits};  # {_comment(each.node)} ({_comment(each.machine)})\n" for each in found
     )
+    proxied = _PROXIED.format(name=name)
+    last = f"""    error_page 418 = @closing;
+    if (-f {closing}) {{
+        return 418;
+    }}
+    location @closing {{
+        keepalive_timeout 0;
+{proxied}    }}
+"""
     return f"""{head}upstream {name} {{
-{servers}}}
+{servers}    keepalive {IDLE};
+    keepalive_timeout {IDLE_S}s;
+}}
 server {{
     listen {front.listen};
-    location / {{
-        proxy_pass http://{name};
-        proxy_http_version 1.1;
-        proxy_set_header Connection "";
-        proxy_set_header Host $http_host;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_connect_timeout 2s;
-        proxy_next_upstream error timeout http_502 http_503 http_504;
-        add_header X-Served-By $upstream_addr always;
-    }}
+{last if closing else ""}    location / {{
+{proxied}    }}
 }}
 """
 
@@ -176,139 +190,3 @@ server {{
 def _comment(text: str) -> str:
     """A node chooses its own name, which must not end the comment."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)
-
-
-def _whole(blocks: str, folder: str) -> str:
-    """A configuration that stands by itself, with all that nginx writes below ``folder``."""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-    inner = "".join(f"    {line}\n" if line else "\n" for line in blocks.splitlines())
-    return (
-        f"daemon off;\npid {folder}/nginx.pid;\nerror_log stderr warn;\nevents {{}}\nhttp {{\n"
-        f"    access_log off;\n    server_tokens off;\n{temporary}{inner}}}\n"
-    )
-
-
-def check(blocks: str) -> bool | None:
-    """Does ``nginx -t`` take it? ``None`` where nginx is not installed. Raises :class:`DeployError` with its words."""
-    program = _nginx()
-    if program is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="manyfest-balance-") as folder:
-        path = f"{folder}/nginx.conf"
-        write(path, _whole(blocks, folder))
-        _test(program, path)
-    return True
-
-
-def write(path: str, text: str) -> None:
-    """Replace a file as a whole, so that a reload never reads half of it. Raises :class:`InputError`."""
-    folder = os.path.dirname(os.path.abspath(path))
-    made = ""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".balance-", delete=False) as file:
-            made = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(made, 0o644)
-        os.replace(made, path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="name a file that can be written") from error
-    finally:
-        if made:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(made)
-
-
-class Nginx:
-    """A local nginx with a folder of its own: a context manager that starts it and lets requests end."""
-
-    def __init__(self, blocks: str) -> None:
-        """Raises :class:`DeployError` when nginx is not installed."""
-        program = _nginx()
-        if program is None:
-            raise DeployError("there is no nginx on PATH", hint="apt-get install nginx-light")
-        self._program = program
-        self._blocks = blocks
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="manyfest-balance-")
-        try:
-            # The workers are another user, who has to get to the files of big answers.
-            os.chmod(self._folder.name, 0o711)  # noqa: S103
-            self._configure(self._blocks)
-            self._process = subprocess.Popen(
-                [self._program, "-p", self._folder.name, "-c", self._path],
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C is for us: nginx would drop the requests under way.
-                start_new_session=True,
-            )
-        except BaseException:
-            self._folder.cleanup()
-            raise
-        return self
-
-    def reload(self, blocks: str) -> None:
-        """Take another configuration without dropping a request. Raises :class:`DeployError` if nginx refuses it."""
-        assert self._process is not None
-        self._configure(blocks)
-        self._process.send_signal(signal.SIGHUP)
-
-    def wait(self, seconds: float) -> None:
-        """Raises :class:`DeployError` if nginx ends in that time."""
-        assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(seconds)
-            raise DeployError(f"nginx ended with exit code {code}", hint="what it said stands above")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        assert self._folder is not None
-        try:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            self._process.wait()
-        finally:
-            self._folder.cleanup()
-
-    @property
-    def _path(self) -> str:
-        assert self._folder is not None
-        return f"{self._folder.name}/nginx.conf"
-
-    def _configure(self, blocks: str) -> None:
-        assert self._folder is not None
-        write(self._path, _whole(blocks, self._folder.name))
-        _test(self._program, self._path)
-
-
-def _test(program: str, path: str) -> None:
-    try:
-        done = subprocess.run(
-            [program, "-t", "-q", "-p", os.path.dirname(path), "-c", path],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=CHECK_S,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeployError(f"nginx -t: {error}") from error
-    if done.returncode:
-        raise DeployError(
-            f"nginx -t: {done.stderr.strip()[-400:]}", hint="is the port free, and may you use it?"
-        )
-
-
-def _nginx() -> str | None:
-    """Debian keeps it where only root's PATH looks."""
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")

@@ -196,6 +196,7 @@ def wait(
     target: Target,
     *,
     timeout_s: float,
+    settle_s: float = SETTLE_S,
     on_change: Callable[[str, str, str], None] | None = None,
     clock: Clock | None = None,
 ) -> Outcome:
@@ -228,7 +229,7 @@ def wait(
             since = None
         elif since is None or seen.tasks != staying:
             since, staying = now, seen.tasks
-        if since is not None and now - since >= SETTLE_S:
+        if since is not None and now - since >= settle_s:
             return Outcome(True, seen, seconds=now - began)
         known = [_looked_into(engine, failure, looked) for failure in seen.failures]
         final = [failure for failure in known if failure.is_final]

@@ -191,7 +191,7 @@ class Docker:
             query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
             url = f"{client.base_url}/v{client.api_version}/tasks/{task}/logs"
             with client.get(url, params=query, timeout=LOGS_TIMEOUT_S) as answer:
-                _raise(answer)
+                self._raise(answer)
                 return _plain(answer.content)
 
     def _post(
@@ -208,7 +208,7 @@ class Docker:
             url = f"{client.base_url}/v{client.api_version}{path}"
             headers = {"X-Registry-Auth": auth} if auth else {}
             with client.post(url, json=body, params=query, headers=headers, timeout=TIMEOUT_S) as answer:
-                _raise(answer)
+                self._raise(answer)
                 fields = answer.json()
                 return fields if isinstance(fields, dict) else {}
 
@@ -255,6 +255,17 @@ class Docker:
         self._clients[timeout_s] = made
         return made
 
+    @staticmethod
+    def _raise(answer: Any) -> None:
+        """An answer that is an error becomes docker-py's exception, which is translated with the others."""
+        import requests
+        from docker.errors import create_api_error_from_http_exception
+
+        try:
+            answer.raise_for_status()
+        except requests.HTTPError as error:
+            create_api_error_from_http_exception(error)
+
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """Docker-py's exceptions, and those it lets through, become ours."""
@@ -293,17 +304,6 @@ class Docker:
             f"{self}: {doing}: {error}",
             hint="check DOCKER_HOST, or docker context ls",
         )
-
-
-def _raise(answer: Any) -> None:
-    """An answer that is an error becomes docker-py's exception, which is translated with the others."""
-    import requests
-    from docker.errors import create_api_error_from_http_exception
-
-    try:
-        answer.raise_for_status()
-    except requests.HTTPError as error:
-        create_api_error_from_http_exception(error)
 
 
 def _plain(framed: bytes) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from manyfest.deploy.balance import Front, Nginx, Upstream, check, render, upstreams, write
+from manyfest.deploy.balance import Front, Upstream, render, upstreams
+from manyfest.deploy.nginx import Nginx, check, write
 from manyfest.errors import DeployError, InputError
 
 GOLDEN = """\
@@ -18,6 +19,8 @@ GOLDEN = """\
 upstream manyfest_web {
     server 10.0.0.1:8082 max_fails=1 fail_timeout=5s;  # big (x86_64)
     server [fd00::2]:30001 max_fails=1 fail_timeout=5s;  # old (i686)
+    keepalive 32;
+    keepalive_timeout 4s;
 }
 server {
     listen 127.0.0.1:8080;
@@ -159,7 +162,7 @@ def test_without_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name, path=None: None)
     assert check(GOLDEN) is None
     with pytest.raises(DeployError, match="no nginx on PATH"):
-        Nginx(GOLDEN)
+        Nginx(Front("web"), BOTH)
 
 
 def test_nginx_that_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,6 +175,6 @@ def test_nginx_that_refuses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr("tempfile.tempdir", None)
     with pytest.raises(DeployError, match=r"nginx -t: nginx: \[emerg\] bind"):
         check(GOLDEN)
-    with pytest.raises(DeployError, match="bind"), Nginx(GOLDEN):
+    with pytest.raises(DeployError, match="bind"), Nginx(Front("web"), BOTH):
         pass
     assert [each.name for each in tmp_path.iterdir()] == ["nginx"]

@@ -5,24 +5,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manyfest.errors import EngineError, InputError, NotFound
+from manyfest.errors import DeployError, EngineError, InputError, NotFound
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from typing import Any
+    from contextlib import AbstractContextManager
+    from typing import Any, Protocol
 
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
     from manyfest.deploy.balance import Front, Upstream
     from manyfest.engines.docker import Docker
+    from manyfest.engines.runner import Runner
+
+    class Balancer(Protocol):
+        """A running nginx: ``name`` is that of its container or service, or empty."""
+
+        name: str
+
+        def reload(self, found: Sequence[Upstream]) -> None: ...
+        def wait(self, seconds: float) -> None: ...
+
 
 SUMMARY = "put nginx in front of the nodes of a service"
 EXAMPLES = (
     "manyfest balance web",
     "manyfest balance web --listen 80 --output /etc/nginx/conf.d/web.conf",
     "manyfest balance web --listen 127.0.0.1:8080 --run",
+    "manyfest balance web --listen 80 --run container --image nginx:1.28",
+    "manyfest balance web --listen 80 --run service --detach",
+    "manyfest balance web --stop",
 )
+IMAGE = "nginx:stable"
+CONSTRAINT = "node.role==manager"
 
 
 def configure(parser: CommandParser) -> None:
@@ -30,8 +46,10 @@ def configure(parser: CommandParser) -> None:
     parser.description = (
         "Write the nginx configuration that sends requests to every node with a running task of a service whose port "
         "is published in host mode. Drained nodes and those that are down are left out; nginx passes over a node that "
-        "stops answering. By default print it; --output writes a file for nginx's conf.d, --run starts nginx here "
-        "and reloads it when nodes change. It is checked with nginx -t where nginx is installed."
+        "stops answering. By default print it; --output writes a file for nginx's conf.d. --run runs nginx and gives "
+        "it another configuration whenever nodes change, until Ctrl-C: as a process here, in a container of the "
+        "engine, or as a service of the swarm. Nothing counts before nginx -t has taken it; where nginx is not "
+        "installed, what is only printed or written stays unchecked."
     )
     parser.add_argument("name", metavar="NAME", help="the service")
     parser.add_argument(
@@ -57,7 +75,24 @@ def configure(parser: CommandParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--print", action="store_true", help="print the configuration (the default)")
     what.add_argument("--output", metavar="FILE", default="", help="write it to a file")
-    what.add_argument("--run", action="store_true", help="run nginx here until interrupted")
+    what.add_argument(
+        "--run", metavar="HOW", nargs="?", const="process", choices=("process", "container", "service"), default="",
+        help="run nginx: process (here; the default), container or service",
+    )  # fmt: skip
+    what.add_argument(
+        "--stop", action="store_true", help="end and remove the container or service in front of it"
+    )
+    parser.add_argument(
+        "--image", default="", help=f"with container and service: an image with nginx (default: {IMAGE})"
+    )
+    parser.add_argument(
+        "--constraint", metavar="EXPR", action="append",
+        help=f"with service: where it may run (default: {CONSTRAINT}); may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detach", action="store_true",
+        help="leave the container or service running and end; the same again brings it up to date",
+    )  # fmt: skip
     parser.add_argument(
         "--interval", metavar="SECONDS", type=float, default=2.0, help="between looks with --run (default: 2)"
     )
@@ -65,25 +100,55 @@ def configure(parser: CommandParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """0 when the configuration was written, or nginx ran until somebody ended it."""
-    from manyfest.deploy.balance import Front, check, render, write
+    from manyfest.deploy.balance import Front
     from manyfest.engines.docker import Docker
 
     front = Front(args.name, args.listen, args.max_fails, args.fail_timeout)
+    _refuse(args)
+    if args.stop:
+        return _stop(args, console)
+    if args.run in ("container", "service"):
+        from manyfest.engines.runner import Runner
+
+        with Runner() as runner:
+            found = _first_look(runner, args, console)
+            return _until_interrupted(
+                args, console, runner, _there(args, console, runner, front, found), front, found
+            )
+    with Docker() as engine:
+        found = _first_look(engine, args, console)
+        if args.run:
+            return _until_interrupted(args, console, engine, _here(front, found), front, found)
+    return _written(args, console, front, found)
+
+
+def _refuse(args: argparse.Namespace) -> None:
+    """Options that mean nothing together."""
+    from manyfest.coverage.placement import SwarmConstraint
+
     if args.interval <= 0:
         raise InputError(f"--interval {args.interval:g}: expected seconds")
-    with Docker() as engine:
-        found = _look(engine, args)
-        if not found:
-            console.warn(f"no node runs {args.name} at this moment: every request is answered with 503")
-        if args.run:
-            return _until_interrupted(args, console, engine, front, found)
-        blocks = render(front, found)
-        checked = check(blocks)
-        if checked is None:
-            console.say("nginx is not installed here, so its check of the configuration was left out")
-        if args.output:
-            write(args.output, blocks)
-            console.say(f"wrote {args.output}; nginx -s reload makes it count")
+    if args.run not in ("container", "service"):
+        for option, given in (("--image", args.image), ("--detach", args.detach)):
+            if given:
+                raise InputError(f"{option}: expected --run container or --run service with it")
+    if args.constraint and args.run != "service":
+        raise InputError("--constraint: expected --run service with it")
+    for text in args.constraint or ():
+        SwarmConstraint.parse(text)
+
+
+def _written(args: argparse.Namespace, console: Console, front: Front, found: Sequence[Upstream]) -> int:
+    from manyfest.deploy.balance import render
+    from manyfest.deploy.nginx import check, write
+
+    blocks = render(front, found)
+    checked = check(blocks)
+    if checked is None:
+        console.say("nginx is not installed here, so its check of the configuration was left out")
+    if args.output:
+        write(args.output, blocks)
+        console.say(f"wrote {args.output}; nginx -s reload makes it count")
     shown = _json(front, found) | {
         "configuration": blocks,
         "checked": checked is True,
@@ -91,6 +156,62 @@ def run(args: argparse.Namespace, console: Console) -> int:
     }
     console.result(shown, "" if args.output else blocks.rstrip("\n"))
     return 0
+
+
+def _here(front: Front, found: Sequence[Upstream]) -> AbstractContextManager[Balancer]:
+    from manyfest.deploy.nginx import Nginx
+
+    return Nginx(front, found)
+
+
+def _there(
+    args: argparse.Namespace, console: Console, engine: Runner, front: Front, found: Sequence[Upstream]
+) -> AbstractContextManager[Balancer]:
+    from manyfest.deploy.balancers import ContainerNginx, ServiceNginx
+
+    image, auth = _image(args, console)
+    if args.run == "container":
+        return ContainerNginx(engine, front, image, found, auth=auth, keep=args.detach)
+    return ServiceNginx(
+        engine, front, image, found, constraints=args.constraint or [CONSTRAINT], auth=auth,
+        keep=args.detach, on_change=lambda node, state, detail: console.detail(f"{node}: {state} {detail}".rstrip()),
+    )  # fmt: skip
+
+
+def _image(args: argparse.Namespace, console: Console) -> tuple[str, str]:
+    """Its whole name, and the credentials that the engine needs to pull it."""
+    from manyfest.cli.places import Places
+    from manyfest.deploy.swarm import engine_credentials
+    from manyfest.stores.places import Place
+
+    text = args.image or IMAGE
+    place = Place.parse(text)
+    if place.transport != "docker":
+        raise InputError(f"--image {text}: engines pull from a registry", hint="manyfest copy puts it there")
+    with Places(args, console) as places:
+        return str(place.reference), engine_credentials(place.reference, places.session.settings, asked=False)
+
+
+def _stop(args: argparse.Namespace, console: Console) -> int:
+    from manyfest.deploy.balancers import balancer_name, stop
+    from manyfest.engines.runner import Runner
+
+    with Runner() as engine:
+        ended = stop(engine, args.name)
+    if not ended:
+        raise NotFound(
+            f"there is no balancer of {args.name}: no container and no service {balancer_name(args.name)}",
+            hint="a process ends with Ctrl-C; a container is on the engine that it was started at (DOCKER_HOST)",
+        )
+    console.result({"service": args.name, "stopped": ended}, "\n".join(f"{each}: removed" for each in ended))
+    return 0
+
+
+def _first_look(engine: Docker, args: argparse.Namespace, console: Console) -> list[Upstream]:
+    found = _look(engine, args)
+    if not found:
+        console.warn(f"no node runs {args.name} at this moment: every request is answered with 503")
+    return found
 
 
 def _look(engine: Docker, args: argparse.Namespace) -> list[Upstream]:
@@ -106,41 +227,68 @@ def _look(engine: Docker, args: argparse.Namespace) -> list[Upstream]:
 
 
 def _until_interrupted(
-    args: argparse.Namespace, console: Console, engine: Docker, front: Front, found: Sequence[Upstream]
+    args: argparse.Namespace,
+    console: Console,
+    engine: Docker,
+    balancer: AbstractContextManager[Balancer],
+    front: Front,
+    found: Sequence[Upstream],
 ) -> int:
     """Being ended is how it ends."""
     try:
-        _run(args, console, engine, front, found)
+        with balancer as nginx:
+            console.result(_running_json(args, nginx, front, found), _running_text(nginx, front))
+            console.flush()
+            if args.detach:
+                console.say(
+                    f"{front.service}: {_named(found)}; manyfest balance {front.service} --stop ends it"
+                )
+                return 0
+            console.say(f"{front.service}: {_named(found)}; Ctrl-C ends it")
+            _follow(args, console, engine, nginx, front, found)
     except KeyboardInterrupt:
         console.say("stopped")
     return 0
 
 
-def _run(
-    args: argparse.Namespace, console: Console, engine: Docker, front: Front, found: Sequence[Upstream]
+def _follow(
+    args: argparse.Namespace,
+    console: Console,
+    engine: Docker,
+    nginx: Balancer,
+    front: Front,
+    found: Sequence[Upstream],
 ) -> None:
-    """Look again and again; what cannot be read leaves everything as it is."""
-    from manyfest.deploy.balance import Nginx, render
-
-    away = False
-    with Nginx(render(front, found)) as nginx:
-        console.result(_json(front, found), f"{front.service}: nginx listens at {front.listen}")
-        console.flush()
-        console.say(f"{front.service}: {_named(found)}; Ctrl-C ends it")
-        while True:
+    """Look again and again; what cannot be read, and what nginx does not take, leaves everything as it is."""
+    trouble = ""
+    while True:
+        try:
             nginx.wait(args.interval)
-            try:
-                now = _look(engine, args)
-            except EngineError as error:
-                if not away:
-                    console.warn(f"{error}; going on with the nodes known")
-                away = True
-                continue
-            away = False
-            if list(now) != list(found):
-                nginx.reload(render(front, now))
-                console.say(f"{front.service}: {_change(found, now)}; now {_named(now)}")
-                found = now
+            now = _look(engine, args)
+            before, found = found, _taken(nginx, found, now)
+        except (EngineError, _NotTaken) as error:
+            if not trouble:
+                console.warn(f"{error}; going on with the nodes known")
+            trouble = str(error)
+            continue
+        if trouble:
+            console.say(f"{front.service}: all is well again")
+        trouble = ""
+        if list(found) != list(before):
+            console.say(f"{front.service}: {_change(before, found)}; now {_named(found)}")
+
+
+class _NotTaken(Exception):
+    """nginx did not take another configuration; the text says why."""
+
+
+def _taken(nginx: Balancer, before: Sequence[Upstream], now: Sequence[Upstream]) -> Sequence[Upstream]:
+    if list(now) != list(before):
+        try:
+            nginx.reload(now)
+        except DeployError as error:
+            raise _NotTaken(str(error)) from error
+    return now
 
 
 def _named(found: Sequence[Upstream]) -> str:
@@ -151,6 +299,17 @@ def _change(before: Sequence[Upstream], now: Sequence[Upstream]) -> str:
     gone = [f"-{each.node}" for each in before if each not in now]
     come = [f"+{each.node}" for each in now if each not in before]
     return " ".join(gone + come)
+
+
+def _running_text(nginx: Balancer, front: Front) -> str:
+    where = f", {nginx.name}" if nginx.name else ""
+    return f"{front.service}: nginx listens at {front.listen}{where}"
+
+
+def _running_json(
+    args: argparse.Namespace, nginx: Balancer, front: Front, found: Sequence[Upstream]
+) -> dict[str, Any]:
+    return _json(front, found) | {"run": args.run, "name": nginx.name or None}
 
 
 def _json(front: Front, found: Sequence[Upstream]) -> dict[str, Any]:
