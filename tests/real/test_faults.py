@@ -71,6 +71,26 @@ def test_a_full_disk(here: Host, disk: Path, big: str, place: str) -> None:
     assert _left(disk) == []
 
 
+@pytest.mark.parametrize("full", ["cache", "target"])
+def test_a_full_disk_while_building(here: Host, disk: Path, full: str) -> None:
+    """Wherever the layer does not fit: what was built before stays, and nothing of the new is left."""
+    project = here.home / "project"
+    project.mkdir()
+    (project / "Dockerfile").write_text("FROM scratch\nCOPY data /data\n")
+    (project / "data").write_bytes(random_bytes(MEGABYTE // 3, "small"))
+    target = f"oci:{disk if full == 'target' else here.home}/out:1"
+    here.env["MANYFEST_CACHE"] = str((disk if full == "cache" else here.home) / "cache")
+    here.manyfest("build", "project", "-t", target, "--platform", "linux/amd64")
+    digest, before = here.manyfest("inspect", target, "--json").json["digest"], _free(disk)
+    (project / "data").write_bytes(random_bytes(6 * MEGABYTE, "large"))
+    failed = here.manyfest("build", "project", "-t", target, "--platform", "linux/amd64", ok=False)
+    assert (failed.code, "No space left on device" in failed.err) == (3, True), failed
+    assert "\nhint: nothing was left behind; make room there" in failed.err, failed
+    assert here.manyfest("inspect", target, "--json").json["digest"] == digest
+    assert before - _free(disk) < 64 * 1024
+    assert not [path for path in disk.rglob("*") if path.name.endswith(".part")]
+
+
 def test_a_full_disk_under_the_registry(here: Host, disk: Path, big: str, plain: Registry) -> None:
     """The client is told, the upload is gone, and the registry goes on serving."""
     port = free_port()

@@ -361,7 +361,10 @@ class _Run:
         if stage is not None:
             return self._a.stage(stage)[1].tree
         if name == "scratch" or name.isdecimal():
-            raise InvalidProject(f"{self._where}: --from={name}: no such stage before this one")
+            raise InvalidProject(
+                f"{self._where}: --from={name}: no such stage before this one",
+                hint="stages count from 0; one that is copied from stands above",
+            )
         return self._a.bases.tree(self._a.bases.find(name, self._a.platform, self._where))
 
     def _owner(self, text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from manyfest.build.archives import Spool, entries_of
 from manyfest.build.listing import Below, Listing
 from manyfest.build.tree import Tree
 from manyfest.content.document import Document, ImageConfig
-from manyfest.errors import BuildError, Error, NotFound
+from manyfest.errors import BuildError, Error, NotFound, StoreError
 from manyfest.indexes.nearest import nearest_within
 from manyfest.indexes.select import image_for, platform_of
 from manyfest.platforms import Only, Platform, normalise
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     OpenSource = Callable[[str], tuple[Source, str]]
 
-__all__ = ["Base", "Bases"]
+__all__ = ["Base", "Bases", "Named"]
 
 
 class Base(Value):
@@ -54,6 +54,19 @@ class Base(Value):
     def layers(self) -> tuple[Descriptor, ...]:
         """As stored."""
         return self.document.manifest.layers
+
+
+class Named(Value):
+    """An image that a Dockerfile names. ``where``: the line; ``hint``: what else may have been meant."""
+
+    __slots__ = ("hint", "name", "platform", "where")
+    hint: str
+    name: str
+    platform: Platform
+    where: str
+
+    def __init__(self, name: str, platform: Platform, where: str, hint: str = "") -> None:
+        self._set(name=name, platform=platform, where=where, hint=hint)
 
 
 class _Lacking(BuildError):
@@ -100,27 +113,28 @@ class Bases:
             self._found[name, platform] = base
             return base
 
-    def resolve_all(self, wanted: Iterable[tuple[str, Platform, str]], pool: Pool) -> None:
-        """:meth:`find` for all of these (name, platform, line) side by side, each once.
+    def resolve_all(self, wanted: Iterable[Named], pool: Pool) -> None:
+        """:meth:`find` for all of these side by side, each once.
 
         Raises one :class:`BuildError` for all platforms that bases lack; its hint says which tags have them, where
         the registry tells within a few seconds. Else the first failure.
         """
-        unique: dict[tuple[str, Platform], str] = {}
-        for name, platform, where in wanted:
-            unique.setdefault((name, platform), where)
-        failed = [error for error in pool.map(self._failure, unique.items()) if error is not None]
+        unique: dict[tuple[str, Platform], Named] = {}
+        for named in wanted:
+            unique.setdefault((named.name, named.platform), named)
+        failed = [error for error in pool.map(self._failure, unique.values()) if error is not None]
         lacking = [error for error in failed if isinstance(error, _Lacking)]
         if len(lacking) < len(failed):
             raise next(error for error in failed if not isinstance(error, _Lacking))
         if lacking:
             raise self._lack(lacking, pool)
 
-    def _failure(self, item: tuple[tuple[str, Platform], str]) -> Error | None:
-        (name, platform), where = item
+    def _failure(self, named: Named) -> Error | None:
         try:
-            self.find(name, platform, where)
+            self.find(named.name, named.platform, named.where)
         except Error as error:
+            if named.hint:
+                error.hint = f"{error.hint}\n{named.hint}".lstrip("\n")
             return error
         return None
 
@@ -135,7 +149,7 @@ class Bases:
         for (name, platforms), near in zip(asked.items(), nears, strict=True):
             first = by_name[name][0]
             told.append(f"{first.where}: {name}: {first.kind} {', '.join(map(str, platforms))}")
-            hint = _advice(first.there, platforms) + (f"\n{near}" if near else "")
+            hint = "\n".join(filter(None, (_advice(first.there, platforms), near)))
             hints.append(hint if len(asked) == 1 else f"{name}: {hint}")
         return BuildError("\n".join(told), hint="\n".join(hints))
 
@@ -182,6 +196,9 @@ class Bases:
                     raise BuildError(
                         f"{where}: the base {name} is not there: {error}", hint=error.hint
                     ) from error
+                except StoreError as error:
+                    error.args = (f"{where}: the base {name}: {error}",)
+                    raise
             return known
 
     def _image(self, source: Source, root: Document, platform: Platform, name: str, where: str) -> Document:

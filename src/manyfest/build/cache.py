@@ -20,6 +20,7 @@ from manyfest.content.digest import Digest
 from manyfest.errors import BuildError, InvalidDigest, InvalidDocument
 from manyfest.stores._cache import cache_folder
 from manyfest.stores._files import Part, Slice, translated
+from manyfest.stores.base import CHUNK, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,13 +46,17 @@ def directory() -> str:
 
 
 class Cache:
-    """Safe to use from several threads and processes. ``fresh`` makes everything anew (and keeps it)."""
+    """Safe to use from several threads and processes. ``fresh`` makes everything anew (and keeps it).
+
+    ``on_bytes`` hears of bytes ``read`` of the project and ``written`` of layers, from several threads.
+    """
 
     def __init__(self, root: str = "", *, fresh: bool = False) -> None:
         self.root = os.path.abspath(root or directory())
         self.fresh = fresh
         self.made = 0
         self.reused = 0
+        self.on_bytes: Callable[[str, int], None] | None = None
         self._lock = threading.Lock()
         with translated(self.root, "making the cache", writing=True):
             for folder in ("blobs", "layers", "listings", "hashes", "compiled"):
@@ -157,12 +162,21 @@ class Cache:
             translated(blobs, "writing a layer", writing=True),
             Part(blobs, durable=False) as part,
         ):
-            layer = written(part.write)
+            layer = written(lambda data: self._put(part, data))
             part.commit(self._blob(layer.descriptor.digest))
         self.save("layers", key, {"layer": layer.descriptor.to_json(), "diff_id": str(layer.diff_id)})
         with self._lock:
             self.made += 1
         return layer
+
+    def _put(self, part: Part, data: bytes) -> None:
+        part.write(data)
+        self.tell("written", len(data))
+
+    def tell(self, what: str, count: int) -> None:
+        """Progress."""
+        if self.on_bytes is not None:
+            self.on_bytes(what, count)
 
     def _known(self, key: str) -> Layer | None:
         value = self.read("layers", key)
@@ -198,7 +212,7 @@ class Hashes:
             return str(known[4])
         try:
             with open(path, "rb", buffering=0) as file:
-                value = hashlib.file_digest(file, "sha256").hexdigest()
+                value = self._read(file)
         except OSError as error:
             raise BuildError(
                 f"{path}: {error.strerror}", hint="every file that is copied must be readable"
@@ -209,6 +223,13 @@ class Hashes:
                 self._known[path] = [*stamp, value]
                 self._changed = True
         return value
+
+    def _read(self, file: Readable) -> str:
+        made = hashlib.sha256()
+        for piece in chunks(file, CHUNK):
+            made.update(piece)
+            self._cache.tell("read", len(piece))
+        return made.hexdigest()
 
     def save(self) -> None:
         """Keep what was learned for the next build."""

@@ -13,6 +13,7 @@ https://docs.docker.com/reference/dockerfile/
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,7 @@ def parse(text: str, path: str = "Dockerfile") -> Recipe:
     try:
         ast = parse_dockerfile_ast(text)
     except DockerfileSyntaxError as error:
-        raise InvalidProject(f"{path}:{error.line}: {_reason(error)}") from error
+        raise InvalidProject(f"{path}:{error.line}: {_reason(error)}", hint=_known(error)) from error
     steps = [_step(item, path) for item in ast.instructions]
     first = next((i for i, step in enumerate(steps) if step.name == "FROM"), len(steps))
     for step in steps[:first]:
@@ -199,6 +200,16 @@ def parse_trigger(text: str, line: int, path: str) -> Step:
 def _reason(error: DockerfileSyntaxError) -> str:
     """What is wrong, without the line: of a trigger's text that would be the first."""
     return re.sub(r"^Dockerfile parse error on line \d+: ", "", str(error))
+
+
+def _known(error: DockerfileSyntaxError) -> str:
+    """What a word that is no instruction may have meant."""
+    found = re.fullmatch(r"unknown instruction: (\S+)", _reason(error))
+    if found is None:
+        return ""
+    names = sorted({*_ARITY, "FROM", "ONBUILD"})
+    near = difflib.get_close_matches(found[1].upper(), names, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"instructions are {', '.join(names)}"
 
 
 def _stages(steps: list[Step], path: str) -> list[Stage]:

@@ -130,12 +130,17 @@ class Context:
     def resolve(self, path: str) -> str:
         """The path with links followed (also the last), as a path of the project again.
 
-        Raises :class:`BuildError` for a link that leads out.
+        Raises :class:`BuildError` for a link that leads out, or nowhere.
         """
         clean = posixpath.normpath("/" + path).lstrip("/")
         if self._covered(clean) or self._is_above_cover(clean):
             return clean
         real = os.path.realpath(os.path.join(self.folder, clean))
+        if os.path.islink(real):
+            # What is followed to its end is no link, unless it has none.
+            raise BuildError(
+                f"{path}: symbolic links that lead in a circle", hint="copy the file itself into the project"
+            )
         if real == self.folder:
             return ""
         if not real.startswith(self.folder + os.sep):

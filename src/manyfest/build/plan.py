@@ -12,6 +12,7 @@ Same files, same settings: same digests. Times in the image are ``epoch`` (``SOU
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import threading
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.build import assemble
 from manyfest.build.assemble import Assembler, needed_stages, refuse_run
-from manyfest.build.bases import Bases
+from manyfest.build.bases import Bases, Named
 from manyfest.build.built import Built
 from manyfest.build.cache import Cache, Hashes
 from manyfest.build.dockerfile import parse
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from manyfest.build.assemble import Result
     from manyfest.build.bases import Base, OpenSource
-    from manyfest.build.dockerfile import Recipe
+    from manyfest.build.dockerfile import Recipe, Stage
     from manyfest.build.engines import Choice, Engines, Made
     from manyfest.build.project import Project
 
@@ -244,8 +245,8 @@ class _Work:
             self._check_first(self._read(self.project.first.dockerfile))
         self.bases.resolve_all(self._named(), Pool())
 
-    def _named(self) -> Iterator[tuple[str, Platform, str]]:
-        """Every image that is needed, its platform, and the line that names it."""
+    def _named(self) -> Iterator[Named]:
+        """Every image that is needed."""
         assemblers = [self._assembler(platform, {}) for platform in self.options.platforms]
         if self.project.first is not None:
             assemblers.append(self._first_assembler(self.project.first))
@@ -253,7 +254,8 @@ class _Work:
             for stage, step, name, platform in assembler.images():
                 # What names no image is refused where it is used, with words of its own.
                 if step is None or not (name.isdecimal() or "$" in name):
-                    yield name, platform, assembler.recipe.where(stage.line if step is None else step.line)
+                    where = assembler.recipe.where(stage.line if step is None else step.line)
+                    yield Named(name, platform, where, _other_stage(assembler.recipe, stage, name))
 
     def _choose(self, engines: Engines, platform: Platform, where: str) -> None:
         try:
@@ -522,6 +524,13 @@ class _Work:
             if text not in self._warned:
                 self._warned.add(text)
                 self._warn(text)
+
+
+def _other_stage(recipe: Recipe, stage: Stage, name: str) -> str:
+    """A hint for the name of an image that is nearly that of a stage before."""
+    names = [other.name for other in recipe.stages[: stage.index] if other.name]
+    near = difflib.get_close_matches(name.lower(), names, 1)
+    return f"no stage before that line is called {name}; did you mean {near[0]}?" if near else ""
 
 
 def _base_annotations(base: Base) -> dict[str, str]:

@@ -274,10 +274,10 @@ class Compiler:
             if code and self._stopped:
                 raise Stopped(f"{job.doing} was ended because another platform failed")
             if code:
+                told = [f"{k}={shlex.quote(v)}" for k, v in job.environment if k.startswith(_TOLD)]
                 raise BuildError(
                     f"{job.doing} ended with {_ending(code)}: {job.command}\n{_tail(output)}".rstrip(),
-                    hint=f"run it by hand in {self.folder} with "
-                    + " ".join(f"{k}={shlex.quote(v)}" for k, v in job.environment if k.startswith(_TOLD)),
+                    hint=f"run it by hand in {self.folder}" + (f" with {' '.join(told)}" if told else ""),
                 )
 
     def _execute_in_place(self, job: Job) -> None:

@@ -127,6 +127,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from manyfest.build.plan import build, plan
     from manyfest.build.project import load
     from manyfest.cli.buildplan import tell_plan
+    from manyfest.cli.buildprogress import Working
     from manyfest.cli.host import host_platform
     from manyfest.cli.places import Places
 
@@ -141,16 +142,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with Places(args, console) as places:
         if args.dry_run:
             return tell_plan(console, plan(project, options, host, places.source, cache, engines))
-        built = build(
-            project,
-            options,
-            host,
-            places.source,
-            cache,
-            engines=engines,
-            on_step=console.detail,
-            on_warning=console.warn,
-        )
+        with Working(console) as working:
+            cache.on_bytes = working.on_bytes
+            built = build(
+                project,
+                options,
+                host,
+                places.source,
+                cache,
+                engines=engines,
+                on_step=working.detail,
+                on_warning=working.warn,
+            )
         _verify(args, console, project, built, names[0])
         _push(args, console, project, built, names, places, options.expect)
     cache.prune()
