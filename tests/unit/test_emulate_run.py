@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from manyfest.emulate.run import Outcome, qemu_name, run
+from manyfest.emulate.run import Outcome, qemu_name, run, start
 from manyfest.errors import EmulationError
 from manyfest.platforms import Platform
 
@@ -93,3 +93,19 @@ def test_endless_program_is_stopped(tmp_path: Path) -> None:
     path = script(tmp_path / "endless", "exec sleep 60")
     with pytest.raises(EmulationError, match=r"endless ran longer than 0\.05 s"):
         run(str(path), FOREIGN, timeout_s=0.05)
+
+
+def test_started_programs_go_on(tmp_path: Path, garbage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the given environment only, of a session of their own; under an emulator where the kernel refuses."""
+    path = script(tmp_path / "program", f'printf "$WORD ${{SECRET-none}}" > {tmp_path}/said')
+    monkeypatch.setenv("SECRET", "hunter2")
+    started = start(str(path), FOREIGN, {"WORD": "hi"})
+    assert (started.how, started.process.wait(10)) == ("binfmt_misc", 0)
+    assert (tmp_path / "said").read_text() == "hi none"
+    script(tmp_path / "qemu-s390x", '[ "$1" = ' + f'"{garbage}" ]')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    started = start(str(garbage), FOREIGN, {})
+    assert (started.how, started.process.wait(10)) == ("qemu-s390x", 0)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EmulationError, match=r"linux/s390x: .*qemu-s390x"):
+        start(str(garbage), FOREIGN, {})

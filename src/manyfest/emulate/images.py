@@ -116,23 +116,30 @@ def write_image(
     return document
 
 
-def read_program(source: Source, manifest: Manifest) -> bytes:
-    """The executable in an image of :func:`program_image`, verified on the way.
+def read_program(
+    source: Source, manifest: Manifest, path: str = PROGRAM_PATH, *, limit: int = _MAX_PROGRAM
+) -> bytes:
+    """The executable in an image of one layer, such as :func:`program_image` makes, verified on the way.
+
+    ``limit``: bytes of the file; a longer one is refused.
 
     Raises :class:`~manyfest.errors.InvalidDocument` for an image that is not one of those, and what ``source``
     raises.
     """
     if len(manifest.layers) != 1:
         raise InvalidDocument(f"an image of {len(manifest.layers)} layers, expected one that holds a program")
-    blob = read(source, manifest.layers[0])
+    blob = read(source, manifest.layers[0], limit)
     try:
         with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as archive:
-            member = archive.extractfile(PROGRAM_PATH.lstrip("/"))
+            member = archive.extractfile(path.lstrip("/"))
             if member is None:
-                raise InvalidDocument(f"{PROGRAM_PATH} in the image is not a file")
-            return member.read(_MAX_PROGRAM)
+                raise InvalidDocument(f"{path} in the image is not a file")
+            content = member.read(limit + 1)
     except (KeyError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise InvalidDocument(f"an image without {PROGRAM_PATH}: {error}") from error
+        raise InvalidDocument(f"an image without {path}: {error}") from error
+    if len(content) > limit:
+        raise InvalidDocument(f"{path} in the image has more than {limit} bytes")
+    return content
 
 
 def write_json(store: Store, fields: Mapping[str, Any], media_type: str) -> Descriptor:

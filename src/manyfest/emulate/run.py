@@ -14,16 +14,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from manyfest.errors import EmulationError, InvalidPlatform
 from manyfest.platforms import from_uname, names
 from manyfest.values import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from manyfest.platforms import Platform
 
-__all__ = ["Outcome", "qemu_name", "run"]
+T = TypeVar("T")
+
+__all__ = ["Outcome", "Started", "qemu_name", "run", "start"]
 
 # Architectures that a 64-bit processor runs beside its own.
 _COMPATIBLE = {"amd64": ("386",), "arm64": ("arm",)}
@@ -41,6 +45,17 @@ class Outcome(Value):
         self._set(how=how, exit_code=exit_code, output=output)
 
 
+class Started(Value):
+    """A program under way: ``how`` as in :class:`Outcome`. Whoever started it ends it."""
+
+    __slots__ = ("how", "process")
+    how: str
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, how: str, process: subprocess.Popen[bytes]) -> None:
+        self._set(how=how, process=process)
+
+
 def run(path: str, platform: Platform, *, timeout_s: float = 10.0) -> Outcome:
     """Run the executable at ``path``, which is for ``platform``, with an empty environment and no input.
 
@@ -48,9 +63,36 @@ def run(path: str, platform: Platform, *, timeout_s: float = 10.0) -> Outcome:
     :class:`~manyfest.errors.EmulationError` when nothing here can run it, or when it takes longer than
     ``timeout_s`` seconds.
     """
+    return _some_way(path, platform, lambda command, how: _execute(command, how, timeout_s))
+
+
+def start(path: str, platform: Platform, environment: Mapping[str, str]) -> Started:
+    """Start the executable at ``path`` with nothing but ``environment``, its output going nowhere, and do not wait.
+
+    Raises :class:`~manyfest.errors.EmulationError` when nothing here can run it.
+    """
+
+    def begin(command: list[str], how: str) -> Started:
+        nowhere = subprocess.DEVNULL
+        # Of a session of its own: Ctrl-C is for us, and we end it.
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=nowhere,
+            stdout=nowhere,
+            stderr=nowhere,
+            start_new_session=True,
+        )
+        return Started(how, process)
+
+    return _some_way(path, platform, begin)
+
+
+def _some_way(path: str, platform: Platform, attempt: Callable[[list[str], str], T]) -> T:
+    """The kernel first, then QEMU."""
     path = os.path.abspath(path)
     try:
-        return _execute([path], _kernel_way(platform), timeout_s)
+        return attempt([path], _kernel_way(platform))
     except OSError as refusal:
         emulator = _emulator(platform)
         if emulator is None:
@@ -59,7 +101,7 @@ def run(path: str, platform: Platform, *, timeout_s: float = 10.0) -> Outcome:
                 hint="apt-get install qemu-user-static",
             ) from refusal
     try:
-        return _execute([emulator, path], os.path.basename(emulator), timeout_s)
+        return attempt([emulator, path], os.path.basename(emulator))
     except OSError as error:
         raise EmulationError(f"{emulator}: {error.strerror}") from error
 
