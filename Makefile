@@ -8,9 +8,9 @@ PY := $(VENV)/bin/python
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## the whole way on this machine: eight architectures, one name
-	@tools/venv.sh $(VENV) run
-	@$(PY) -m manyfest demo
+demo: ## the whole way on this machine: eight architectures, one name, an application from source
+	@tools/venv.sh $(VENV) demo
+	@$(PY) -m manyfest demo --app examples/qcon $$(test -t 0 -a -t 1 && echo --serve)
 
 test: ## everything, on real parts: engines, registries, emulators (about ten minutes)
 	@tools/venv.sh $(VENV) dev

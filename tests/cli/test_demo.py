@@ -6,13 +6,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from tests.cli.test_json_shapes import keys_of_command, keys_of_table
 
+from manyfest.build.toolchains.setup import on_path
 from manyfest.cli.commands import demo
 from manyfest.cli.console import Console
 from manyfest.cli.main import main
@@ -163,6 +167,91 @@ def test_signal_ends_the_process_and_cleans_up(outside: Path) -> None:
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "manyfest: interrupted\n")
     assert left_behind(outside) == []
+
+
+def application(folder: Path, compile: str) -> Path:
+    """A project to build."""
+    project = folder / "app"
+    project.mkdir()
+    (project / "Dockerfile").write_text('FROM scratch\nCOPY out/app /app\nENTRYPOINT ["/app"]\n')
+    text = f"image: app\nplatforms: [linux/amd64, linux/s390x]\ncompile: {compile}\n"
+    (project / "manyfest.yaml").write_text(text)
+    return project
+
+
+@pytest.mark.slow
+def test_application_without_its_compiler_is_left_out(
+    outside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, with how to get it; the demo is whole otherwise, and takes seconds."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("manyfest.build.toolchains.golang._find", lambda: on_path("go"))
+    project = application(outside / "work", "{toolchain: go, outputs: [out/app]}")
+    assert main(["demo", "--no-engine", "--app", str(project)]) == 0
+    out = capsys.readouterr().out
+    assert "Left out, for its compiler is not here: toolchain go: no go is installed" in out
+    assert "To have it: pip install 'manyfest[toolchains]'" in out
+    assert main(["demo", "--no-engine", "--app", str(project), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["platforms"] == PLATFORMS
+    assert (summary["app"]["digest"], summary["app"]["answers"]) == (None, [])
+    assert summary["app"]["skipped"].startswith("toolchain go")
+    assert set(summary["app"]) == keys_of_table("demo", "`app`, with `--app`:")
+    assert set(summary) == keys_of_command("demo") - {"null"}
+
+
+@pytest.mark.slow
+def test_application_that_does_not_compile_fails(
+    outside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler's words are shown, and nothing is left."""
+    monkeypatch.setenv("MANYFEST_CACHE", str(outside / "work/cache"))
+    project = application(outside / "work", "{run: 'echo no such header >&2; exit 7', outputs: [out/app]}")
+    assert main(["demo", "--no-engine", "--app", str(project)]) == 3
+    captured = capsys.readouterr()
+    assert "no such header" in captured.out
+    assert "exit code 3 from manyfest build" in captured.err
+    assert left_behind(outside / "temporary") == []
+
+
+def test_application_that_is_none(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything else is done."""
+    (outside / "work/Dockerfile").write_text("FROM scratch\n")
+    for folder in (".", "nowhere"):
+        assert main(["demo", "--app", folder]) == 2
+    assert "expected a project that compiles" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--quiet"]])
+def test_serving_ends_well_on_an_interrupt(outside: Path, words: list[str]) -> None:
+    """The registry answers until then, and where it is is told whatever else is not."""
+    source = str(Path(demo.__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": source, "TMPDIR": str(outside / "temporary")}
+    command = [sys.executable, "-m", "manyfest", "demo", "--no-engine", "--serve", *words]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        host = ""
+        while line := process.stdout.readline():
+            if found := re.search("The registry at ([0-9.:]+), with", line):
+                host = found[1]
+            if "Ctrl-C ends it" in line:
+                break
+        connection = HTTPConnection(host, timeout=10)
+        connection.request("GET", "/v2/hello/tags/list")
+        assert json.loads(connection.getresponse().read())["tags"][0] == "1.0"
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert (process.returncode, left_behind(outside)) == (0, [])
+    assert out.startswith("sha256:") if words else "Done:" in out
 
 
 def engine(folder: Path, name: str, text: str) -> None:

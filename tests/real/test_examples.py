@@ -8,9 +8,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from html import unescape
@@ -224,6 +226,56 @@ def test_in_an_engine(built: Path, here: Host, engine: str) -> None:
         assert (told["platform"], told["digest"]) == ("linux/s390x", None)
     finally:
         here.run(DOCKER, "rm", "--force", name)
+
+
+@pytest.fixture
+def demo(here: Host, go_cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """``manyfest demo --app --serve`` on the example for three of its platforms."""
+    shutil.copytree(EXAMPLES / "qcon", here.home / "qcon")
+    text = (here.home / "qcon/manyfest.yaml").read_text()
+    wanted = "".join(f"  - {name}\n" for name in PLATFORMS)
+    fewer = re.sub(r"(?m)^platforms:\n(  - .*\n)+", f"platforms:\n{wanted}", text)
+    (here.home / "qcon/manyfest.yaml").write_text(fewer)
+    (here.home / "temporary").mkdir()
+    own = {
+        "GOCACHE": str(go_cache),
+        "MANYFEST_CACHE": f"{here.home}/cache",
+        "TMPDIR": f"{here.home}/temporary",
+    }
+    env = {"PATH": f"/usr/bin:/bin:{os.environ['PATH']}", "HOME": str(here.home), **own}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    command = [sys.executable, "-m", "manyfest", "demo", "--app", "qcon", "--no-engine", "--serve"]
+    with subprocess.Popen(
+        command, cwd=here.home, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_the_demo_shows_who_answers(demo: subprocess.Popen[str], here: Host) -> None:
+    """From source to a page behind one address, whose every reload reaches the next; Ctrl-C ends it well."""
+    need("qemu-s390x-static", "qemu-aarch64-static", package="qemu-user-static")
+    assert demo.stdout is not None
+    lines = []
+    while line := demo.stdout.readline():
+        lines.append(line)
+        if "Ctrl-C ends it" in line:
+            break
+    told = "".join(lines)
+    for name in PLATFORMS:
+        assert f"compiled for {name}" in told
+        assert re.search(rf"{name} +\S+ +answers\n", told), told
+    url = re.findall(r"Look: (\S+)", told)[0]
+    port = int(url.split(":")[2].strip("/"))
+    pages = [ask(port, "/") for _ in PLATFORMS]
+    assert {re.findall(r"<h1[^>]*>(.*?)</h1>", page)[0] for page in pages} == set(PLATFORMS)
+    digest = re.findall(r"\$ manyfest build.*?(sha256:[0-9a-f]{64})\n\$ ", told, re.DOTALL)[0]
+    assert all(digest in page for page in pages)
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=30)
+    assert (demo.returncode, "Done:" in out) == (0, True)
+    assert list((here.home / "temporary").iterdir()) == []
+    assert not listening(port)
 
 
 def test_the_classic_layout(here: Host, go_cache: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from manyfest.stores.layout import Layout
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from manyfest.cli.console import Console
@@ -38,6 +38,7 @@ SUMMARY = "the whole way on this machine, nothing else running"
 EXAMPLES = """
 manyfest demo
 manyfest demo --keep tour
+manyfest demo --app examples/qcon --serve
 manyfest demo --json
 """
 
@@ -68,17 +69,29 @@ def configure(parser: CommandParser) -> None:
     parser.description = (
         "Start a registry on a free port, make images for eight architectures, ship them under one name, inspect and "
         "resolve it, copy it to a folder and back, and run what this machine can run: natively, under QEMU, or in "
-        "docker or podman. Every command is shown with what it prints. Works in a temporary folder and removes it."
+        "docker or podman. Every command is shown with what it prints. Works in a temporary folder and removes it. "
+        "With --app also build an application from source for all its platforms, and see which of them answers."
     )
     parser.add_argument(
         "--keep", metavar="DIR", default="", help="work in this folder, new or empty, and keep it"
+    )
+    parser.add_argument(
+        "--app", metavar="DIR", default="",
+        help="also build this application, examples/qcon of a clone: needs Go, and minutes the first time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--serve", action="store_true", help="at the end leave the application and the registry running"
     )
     parser.add_argument("--no-engine", action="store_true", help="do not run the images in docker or podman")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Make, ship, inspect and run. Returns 0, or raises what says which step failed."""
+    from manyfest.cli.demoapp import AppTour, checked, wait
+
     started = time.monotonic()
+    project = checked(args.app) if args.app else None
+    app = None
     with _folder(args.keep) as folder, _inside(folder), _registry(folder) as host:
         tour = Tour(console, host)
         tour.make_images()
@@ -90,8 +103,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         tour.run_programs()
         if not args.no_engine:
             tour.run_in_engine()
+        if project is not None:
+            app = AppTour(tour, project)
+            if app.build():
+                app.answer(serve=args.serve)
+        if args.serve and (app is None or app.summary["skipped"]):
+            tour.chapter("Still running")
+            wait(tour, f"The registry at {host}, with hello:1.0 in it.")
     kept = os.path.abspath(args.keep) if args.keep else ""
-    tour.end(time.monotonic() - started, kept)
+    tour.end(time.monotonic() - started, kept, app.summary if app is not None else None)
     return 0
 
 
@@ -220,7 +240,7 @@ class Tour:
                 # At once, while the tag still names this platform's image: nothing of the demo stays in the engine.
                 _call([engine, "image", "rm", "--force", self.target])
 
-    def end(self, seconds: float, kept: str) -> None:
+    def end(self, seconds: float, kept: str, app: dict[str, Any] | None = None) -> None:
         """The summary, and what to try next."""
         platforms = list(IMAGES.values())
         summary = {
@@ -229,6 +249,7 @@ class Tour:
             "platforms": platforms,
             "steps": self.steps,
             "runs": self.runs,
+            "app": app,
             "kept": kept,
             "seconds": round(seconds, 3),
         }
@@ -260,21 +281,23 @@ class Tour:
                 lines.append(f"    platform: {name}")
         return "\n".join(lines) + "\n"
 
-    def command(self, *argv: str, pipe: str = "") -> str:
+    def command(self, *argv: str, pipe: str = "", live: bool = False) -> str:
         """Show a command line, run it, show what it printed and return its standard output.
 
-        ``pipe`` names the command that a person would pipe it into; then only its shape is shown. Raises
+        ``pipe`` names the command that a person would pipe it into; then only its shape is shown. ``live`` shows
+        messages as they come, for what takes long. Raises
         :class:`~manyfest.errors.Error` when it fails.
         """
         line = shlex.join(["manyfest", *argv])
         self.prompt(["manyfest", *argv], f" | {pipe}" if pipe else "")
         started = time.monotonic()
-        code, out, err = _in_process(argv)
+        code, out, err = _in_process(argv, self.show) if live else _in_process(argv)
         self.steps.append(
             {"command": line, "exit_code": code, "seconds": round(time.monotonic() - started, 3)}
         )
         shown = f"{hashlib.sha256(out.encode()).hexdigest()}  -" if pipe else out
-        self.show("\n".join(text for text in (err.rstrip("\n"), shown.rstrip("\n")) if text))
+        told = "" if live else err.rstrip("\n")
+        self.show("\n".join(text for text in (told, shown.rstrip("\n")) if text))
         if code:
             if self.console.json or self.console.quiet:
                 self.console.tell(err.rstrip("\n"))
@@ -372,12 +395,27 @@ def _registry(folder: str) -> Iterator[str]:
         yield f"127.0.0.1:{server.port}"
 
 
-def _in_process(argv: tuple[str, ...]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of one of our own commands."""
+class _Lines(io.StringIO):
+    """Gives each line to somebody as soon as it is whole, and keeps all of them."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_line = on_line
+        self._begun = ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._on_line(line)
+        return super().write(text)
+
+
+def _in_process(argv: tuple[str, ...], on_line: Callable[[str], None] | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one of our own commands; error's lines also as they come."""
     from manyfest.cli.main import main
 
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    err = io.StringIO()
+    err = io.StringIO() if on_line is None else _Lines(on_line)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(argv)
     if code == 130:
@@ -421,6 +459,7 @@ def _next(kept: str) -> list[str]:
     """Commands that work as they stand."""
     if not kept:
         return [
+            "manyfest demo --app examples/qcon --serve   # in a clone, with Go: an application from source, to look at",
             "manyfest demo --keep tour        # the same, and the images, the registry's folder and the list stay",
             "manyfest inspect debian:stable   # the platforms behind any name",
             "manyfest help                    # every command",
