@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Part", "Spool", "entries_of", "inside", "is_archive", "spool_file"]
 
 MAX_MEMBERS = 1_000_000
+_MAGIC = 8
+_BZIP2, _XZ = b"BZh", b"\xfd7zXZ\0"
 _XATTR = "SCHILY.xattr."
 _KINDS = {
     tarfile.REGTYPE: "file",
@@ -78,6 +80,34 @@ class Spool:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class _File(Spool):
+    """A local archive, which is read where it lies unless it is compressed."""
+
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__(name, lambda: _plain(path))
+        self._path = path
+        self._facts: tuple[int, int] | None = None
+
+    def fd(self) -> int:
+        """Raises :class:`BuildError` when the file was written to since it was first looked at."""
+        fd = super().fd()
+        if self._facts is not None and _facts(fd) != self._facts:
+            raise BuildError(
+                f"{self._path}: it changed while it was read",
+                hint="let nothing write to the project while it is built, then build again",
+            )
+        return fd
+
+    def _unpacked(self) -> int:
+        with translated(self._path, "opening an archive"):
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            if not _is_packed(os.pread(fd, _MAGIC, 0)):
+                self._facts = _facts(fd)
+                return fd
+            os.close(fd)
+        return super()._unpacked()
 
 
 class Part:
@@ -142,7 +172,7 @@ def is_archive(path: str) -> bool:
 
 def spool_file(path: str, name: str) -> Spool:
     """A local archive; ``name`` holds its hash."""
-    return Spool(name, lambda: _plain(path))
+    return _File(path, name)
 
 
 def _entry(info: tarfile.TarInfo, spool: Spool) -> Entry | None:
@@ -171,18 +201,27 @@ def _entry(info: tarfile.TarInfo, spool: Spool) -> Entry | None:
 def _plain(path: str) -> Readable:
     """A stream of what a local file holds once inflated."""
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(_MAGIC)
     if is_compressed(head):
         return Inflated(open(path, "rb"), path)
-    if head.startswith(b"BZh"):
+    if head.startswith(_BZIP2):
         import bz2
 
         return bz2.open(path, "rb")
-    if head.startswith(b"\xfd7zXZ\0"):
+    if head.startswith(_XZ):
         import lzma
 
         return lzma.open(path, "rb")
     return open(path, "rb")
+
+
+def _is_packed(head: bytes) -> bool:
+    return is_compressed(head) or head.startswith((_BZIP2, _XZ))
+
+
+def _facts(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns
 
 
 def _is_header(head: bytes) -> bool:

@@ -14,7 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from manyfest.build.layer import Layer, engine_of, key_of, write_layer, write_tar
+from manyfest.build.compressing import engine_of
+from manyfest.build.layer import Layer, key_of, write_layer, write_tar
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.errors import BuildError, InvalidDigest, InvalidDocument

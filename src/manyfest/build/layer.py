@@ -18,13 +18,13 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from typing import TYPE_CHECKING, Protocol
 
+from manyfest.build.compressing import BLOCK_BYTES, compressor, engine_of, even
 from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
-from manyfest.errors import BuildError, InputError, Unsupported
+from manyfest.errors import BuildError, InputError
 from manyfest.values import Value
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ __all__ = [
     "Content",
     "Entry",
     "Layer",
-    "compressor",
-    "engine_of",
     "key_of",
     "media_type_of",
     "tar_pieces",
@@ -49,13 +47,10 @@ __all__ = [
 COMPRESSIONS = ("gzip", "zstd", "none")
 
 BLOCK = 512
-PIECE = 1024 * 1024
-"""Bytes handed to the hash and the compressor at once."""
 
 _TYPES = {"file": b"0", "link": b"2", "char": b"3", "block": b"4", "dir": b"5", "fifo": b"6"}
 _OCTAL_ID = 0o7777777
 _OCTAL_SIZE = 0o77777777777
-_GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no name, no time, unknown system
 
 
 class Content(Protocol):
@@ -186,14 +181,18 @@ def write_tar(
     """Compress a tar archive that comes in pieces."""
     plain, stored, size = hashlib.sha256(), hashlib.sha256(), 0
     engine = compressor(compression)
-    for piece in pieces:
-        plain.update(piece)
-        data = engine.compress(piece)
-        if data:
-            stored.update(data)
-            size += len(data)
-            write(data)
-    data = engine.flush()
+    try:
+        for piece in even(pieces):
+            # The block is on its way to the compressor while it is hashed.
+            data = engine.compress(piece)
+            plain.update(piece)
+            if data:
+                stored.update(data)
+                size += len(data)
+                write(data)
+        data = engine.flush()
+    finally:
+        engine.close()
     stored.update(data)
     size += len(data)
     write(data)
@@ -221,17 +220,9 @@ def media_type_of(compression: str, *, docker: bool) -> str:
 
 
 def tar_pieces(entries: Iterable[Entry], epoch: int) -> Iterator[bytes]:
-    """The archive in pieces of about a megabyte."""
-    ready: list[bytes] = []
-    size = 0
-    for block in _blocks(entries, epoch):
-        ready.append(block)
-        size += len(block)
-        if size >= PIECE:
-            yield ready[0] if len(ready) == 1 else b"".join(ready)
-            ready, size = [], 0
-    ready.append(bytes(2 * BLOCK))
-    yield b"".join(ready)
+    """The archive, in pieces of any size."""
+    yield from _blocks(entries, epoch)
+    yield bytes(2 * BLOCK)
 
 
 def _blocks(entries: Iterable[Entry], epoch: int) -> Iterator[bytes]:
@@ -249,7 +240,7 @@ def _body(entry: Entry, content: Content) -> Iterator[bytes]:
     left = entry.size
     stream = content.open()
     try:
-        while left and (data := stream.read(min(PIECE, left))):
+        while left and (data := stream.read(min(BLOCK_BYTES, left))):
             left -= len(data)
             yield data
         if left or stream.read(1):
@@ -342,75 +333,3 @@ def _octal(value: int, width: int) -> bytes:
 
 def _encoded(text: str) -> bytes:
     return os.fsencode(text) if not text.isascii() else text.encode()
-
-
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
-
-
-def engine_of(compression: str) -> str:
-    """Which program code compresses here: ``isal``, ``zlib``, ``zstandard``, or nothing. Recorded with the result."""
-    if compression != "gzip":
-        return {"zstd": "zstandard"}.get(compression, "")
-    try:
-        from isal import __version__ as version
-    except ImportError:
-        return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
-    return f"isal {version}"
-
-
-def compressor(compression: str) -> _Compressor:
-    """Something with ``compress`` and ``flush``. Raises :class:`Unsupported` where the extra is missing."""
-    if compression == "gzip":
-        return _Gzip()
-    if compression == "zstd":
-        return _zstd()
-    return _Plain()
-
-
-class _Gzip:
-    """A gzip member without name and time. isal level 1 where it is installed, else zlib level 6."""
-
-    def __init__(self) -> None:
-        try:
-            from isal import isal_zlib
-        except ImportError:
-            self._deflate: _Compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
-            self._crc32: Callable[[bytes, int], int] = zlib.crc32
-        else:
-            self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
-            self._crc32 = isal_zlib.crc32
-        self._crc = 0
-        self._size = 0
-        self._head = _GZIP_HEADER
-
-    def compress(self, data: bytes, /) -> bytes:
-        self._crc = self._crc32(data, self._crc)
-        self._size += len(data)
-        head, self._head = self._head, b""
-        return head + self._deflate.compress(data)
-
-    def flush(self) -> bytes:
-        tail = self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
-        return self._head + self._deflate.flush() + tail
-
-
-class _Plain:
-    def compress(self, data: bytes, /) -> bytes:
-        return data
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def _zstd() -> _Compressor:
-    try:
-        import zstandard
-    except ImportError:
-        raise Unsupported(
-            "zstd layers need the package zstandard",
-            hint="install the extra: pip install 'manyfest[fast]'; or use gzip",
-        ) from None
-    made: _Compressor = zstandard.ZstdCompressor(level=3).compressobj()
-    return made

@@ -23,11 +23,12 @@ from manyfest.build.assemble import Assembler, needed_stages, refuse_run
 from manyfest.build.bases import Bases, Named
 from manyfest.build.built import Built
 from manyfest.build.cache import Cache, Hashes
+from manyfest.build.compressing import engine_of
 from manyfest.build.dockerfile import parse
 from manyfest.build.engines import Task, first_run, order_for, run_all
 from manyfest.build.expand import PROXIES
 from manyfest.build.ignore import Context, matcher_for
-from manyfest.build.layer import Layer, engine_of, key_of
+from manyfest.build.layer import Layer, key_of
 from manyfest.build.options import Options, Planned, source_date_epoch
 from manyfest.build.toolchains import Compiler
 from manyfest.build.twostep import First, FirstWork, TwoStep, take

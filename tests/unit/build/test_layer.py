@@ -7,20 +7,24 @@ import gzip
 import hashlib
 import io
 import tarfile
+import threading
+import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from manyfest.build import compressing
+from manyfest.build.compressing import BLOCK_BYTES, compressor, engine_of, even
 from manyfest.build.layer import (
     Bytes,
     Entry,
-    compressor,
-    engine_of,
     key_of,
     media_type_of,
     tar_pieces,
     write_layer,
+    write_tar,
 )
 from manyfest.errors import BuildError, InputError
 
@@ -132,6 +136,48 @@ def test_gzip_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
     data = engine.compress(b"hello" * 1000) + engine.compress(b"there") + engine.flush()
     assert gzip.decompress(data) == b"hello" * 1000 + b"there"
     assert engine_of("gzip").startswith("zlib ")
+
+
+def test_gzip_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many work on its blocks, and however its bytes arrive; one member that every reader reads."""
+    plain = b"".join(hashlib.sha256(b"%d" % at).digest().hex().encode() for at in range(100_000))
+    made = set()
+    for count, size in ((1, 1), (3, 1), (1, 700_001), (3, len(plain))):
+        monkeypatch.setattr(compressing, "workers", lambda count=count: count)
+        engine, found = compressor("gzip"), []
+        try:
+            pieces = [plain[at : at + size] for at in range(0, len(plain), size)] if size > 1 else [plain]
+            found = [engine.compress(piece) for piece in even(pieces)]
+            made.add(b"".join((*found, engine.flush())))
+        finally:
+            engine.close()
+    (stored,) = made
+    assert len(plain) > 6 * BLOCK_BYTES
+    assert gzip.decompress(stored) == plain
+    inflater = zlib.decompressobj(31)
+    assert (inflater.decompress(stored), inflater.eof, inflater.unused_data) == (plain, True, b"")
+
+
+def test_gzip_that_is_given_up() -> None:
+    """What fails while a layer is read ends its threads."""
+
+    def pieces() -> Iterator[bytes]:
+        yield bytes(3 * BLOCK_BYTES)
+        raise BuildError("gone")
+
+    with pytest.raises(BuildError, match="gone"):
+        write_tar(pieces(), "gzip", lambda _: None, docker=False)
+    assert [thread.name for thread in threading.enumerate() if "gzip" in thread.name] == []
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(1, 5))
+@pytest.mark.property
+def test_even_pieces(pieces: list[bytes], size: int) -> None:
+    """Nothing is lost, and only the last may be shorter."""
+    made = list(even(pieces, size))
+    assert b"".join(made) == b"".join(pieces)
+    assert all(len(piece) == size for piece in made[:-1])
+    assert all(0 < len(piece) <= size for piece in made[-1:])
 
 
 @pytest.mark.parametrize("change", [{"mode": 0o600}, {"uid": 1}, {"data": b"dat4"}, {"path": "b"}])
