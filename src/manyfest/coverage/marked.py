@@ -32,16 +32,20 @@ class Marked:
     """A value of a document: a mapping of text to :class:`Marked`, a list of them, a scalar, or nothing at all.
 
     What is absent is a :class:`Marked` of ``None`` that is where its parent is, so paths need no tests on the way.
+    ``raw`` is the text of a scalar without quotes, which other programs may take for something else than we do.
     """
 
-    __slots__ = ("column", "file", "line", "path", "value")
+    __slots__ = ("column", "file", "line", "path", "raw", "value")
 
-    def __init__(self, value: Any, file: str, line: int, column: int, path: str = "") -> None:
+    def __init__(
+        self, value: Any, file: str, line: int, column: int, path: str = "", raw: str | None = None
+    ) -> None:
         self.value = value
         self.file = file
         self.line = line
         self.column = column
         self.path = path
+        self.raw = raw
 
     @property
     def where(self) -> str:
@@ -181,7 +185,8 @@ def _marked(loader: Any, node: Any, budget: _Budget, path: str, depth: int) -> M
         ]
         return Marked(items, budget.file, line, column, path)
     value = node.value if node.tag.startswith("!") else loader.construct_object(node, deep=True)
-    return Marked(value, budget.file, line, column, path)
+    is_plain = not node.style and not node.tag.startswith("!")
+    return Marked(value, budget.file, line, column, path, node.value if is_plain else None)
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
