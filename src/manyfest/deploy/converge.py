@@ -20,7 +20,22 @@ if TYPE_CHECKING:
 
     from manyfest.engines.docker import Docker
 
-__all__ = ["SETTLE_S", "Clock", "Failure", "Outcome", "Seen", "Target", "explain", "look", "undo", "wait"]
+__all__ = [
+    "POLL_S",
+    "SETTLE_S",
+    "SILENT_S",
+    "TRIES",
+    "Clock",
+    "Failure",
+    "Outcome",
+    "Seen",
+    "Target",
+    "Watch",
+    "explain",
+    "look",
+    "undo",
+    "wait",
+]
 
 POLL_S = 0.5
 SETTLE_S = 2.5
@@ -83,9 +98,12 @@ class Target(Value):
 
 
 class Failure(Value):
-    """A task that did not work: where, in whose words, what that means, and the program's own last words."""
+    """A task that did not work: where, in whose words, what that means, and the program's own last words.
 
-    __slots__ = ("error", "explanation", "lasting", "node", "output", "task", "tries")
+    ``slot`` is which of the service's tasks: a node's id, or a number.
+    """
+
+    __slots__ = ("error", "explanation", "lasting", "node", "output", "slot", "task", "tries")
     node: str
     error: str
     explanation: str
@@ -93,6 +111,7 @@ class Failure(Value):
     task: str
     tries: int
     output: str
+    slot: str
 
     def __init__(
         self,
@@ -103,6 +122,7 @@ class Failure(Value):
         task: str = "",
         tries: int = 1,
         output: str = "",
+        slot: str = "",
     ) -> None:
         self._set(
             node=node,
@@ -112,6 +132,7 @@ class Failure(Value):
             task=task,
             tries=tries,
             output=output,
+            slot=slot,
         )
 
     @property
@@ -207,11 +228,8 @@ def wait(
     """
     clock = clock or Clock()
     began = heard = clock.now()
-    since: float | None = None
     shown: dict[str, tuple[str, str]] = {}
-    looked: dict[str, Failure] = {}
-    seen = Seen((), (), 0)
-    staying: tuple[str, ...] = ()
+    watch = Watch(settle_s)
     while True:
         try:
             seen = _ask(engine, target)
@@ -220,26 +238,63 @@ def wait(
             if clock.now() - heard > SILENT_S:
                 raise
             _tell({"manager": ("away", "it does not answer; waiting for it")}, shown, on_change)
-            since = None
+            watch.lose_sight()
             clock.sleep(POLL_S)
             continue
         _tell({node: (state, detail) for node, state, detail in seen.lines}, shown, on_change)
         now = clock.now()
-        if not seen.is_there:
-            since = None
-        elif since is None or seen.tasks != staying:
-            since, staying = now, seen.tasks
-        if since is not None and now - since >= settle_s:
-            return Outcome(True, seen, seconds=now - began)
-        known = [_looked_into(engine, failure, looked) for failure in seen.failures]
-        final = [failure for failure in known if failure.is_final]
-        if final or seen.paused:
-            failures = final or known
-            return Outcome(False, seen, "a task failed" if failures else seen.paused, failures, now - began)
-        if now - began > timeout_s:
-            reason = f"{seen.running} of {seen.expected} tasks run after {timeout_s:g} s"
-            return Outcome(False, seen, reason, known or _waiting(seen), now - began)
+        outcome = watch.judge(engine, seen, now)
+        if outcome is None and now - began > timeout_s:
+            outcome = watch.too_late(timeout_s)
+        if outcome is not None:
+            return outcome.replace(seconds=now - began)
         clock.sleep(POLL_S)
+
+
+class Watch:
+    """What has been seen of one service on its way, look by look.
+
+    What failed while it was ``forgiven`` does not count: then it may have needed what was not there yet.
+    """
+
+    def __init__(self, settle_s: float = SETTLE_S) -> None:
+        self.seen = Seen((), (), 0)
+        self._settle_s = settle_s
+        self._since: float | None = None
+        self._staying: tuple[str, ...] = ()
+        self._looked: dict[str, Failure] = {}
+        self._known: list[Failure] = []
+        self._forgiven: dict[str, int] = {}
+
+    def lose_sight(self) -> None:
+        """Nobody knows what happened meanwhile, so staying begins anew."""
+        self._since = None
+
+    def judge(self, engine: Docker, seen: Seen, now: float, *, forgiving: bool = False) -> Outcome | None:
+        """Arrived, failed, or neither yet; the engine is asked what failed tasks printed."""
+        self.seen = seen
+        if not seen.is_there:
+            self._since = None
+        elif self._since is None or seen.tasks != self._staying:
+            self._since, self._staying = now, seen.tasks
+        if self._since is not None and now - self._since >= self._settle_s:
+            return Outcome(True, seen)
+        self._known = [_looked_into(engine, failure, self._looked) for failure in seen.failures]
+        if forgiving:
+            self._forgiven.update((failure.slot, failure.tries) for failure in self._known)
+        final = [failure for failure in self._known if self._is_final(failure)]
+        if final or seen.paused:
+            failures = final or self._known
+            return Outcome(False, seen, "a task failed" if failures else seen.paused, failures)
+        return None
+
+    def too_late(self, timeout_s: float) -> Outcome:
+        """The time is over."""
+        reason = f"{self.seen.running} of {self.seen.expected} tasks run after {timeout_s:g} s"
+        return Outcome(False, self.seen, reason, self._known or _waiting(self.seen))
+
+    def _is_final(self, failure: Failure) -> bool:
+        return failure.replace(tries=failure.tries - self._forgiven.get(failure.slot, 0)).is_final
 
 
 def undo(
@@ -305,7 +360,7 @@ def look(
         and group[-1].get("DesiredState") == "running"
         and (target.replicas is not None or key in up)
     ]
-    return Seen(lines, counted, expected, list(failed.values()), _paused(service))
+    return Seen(lines, counted, expected, list(failed.values()), _paused(service, target.generation))
 
 
 def _global_lines(
@@ -348,7 +403,8 @@ def _failure(group: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Fa
     error = _error(bad[-1])
     meaning, lasting = explain(error)
     node = names.get(bad[-1].get("NodeID", ""), bad[-1].get("NodeID") or "(no node)")
-    return Failure(node, error, meaning, lasting, bad[-1]["ID"], len(bad))
+    slot = str(bad[-1].get("Slot") or bad[-1].get("NodeID") or "")
+    return Failure(node, error, meaning, lasting, bad[-1]["ID"], len(bad), slot=slot)
 
 
 def _error(task: Mapping[str, Any]) -> str:
@@ -390,10 +446,13 @@ def _with_output(engine: Docker, failure: Failure) -> Failure:
     return failure.replace(output=output, explanation=meaning, lasting=True)
 
 
-def _paused(service: Mapping[str, Any]) -> str:
-    """Swarm's reason for having stopped an update."""
+def _paused(service: Mapping[str, Any], generation: int) -> str:
+    """Swarm's reason for having stopped an update, or for having taken it back by itself."""
     status = service.get("UpdateStatus") or {}
-    return str(status.get("Message") or "paused") if status.get("State") == "paused" else ""
+    state = str(status.get("State") or "")
+    template = (service.get("Spec") or {}).get("TaskTemplate") or {}
+    taken_back = state.startswith("rollback_") and int(template.get("ForceUpdate") or 0) != generation
+    return str(status.get("Message") or state) if state == "paused" or taken_back else ""
 
 
 def _made(task: Mapping[str, Any]) -> tuple[str, str]:

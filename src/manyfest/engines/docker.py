@@ -194,6 +194,22 @@ class Docker:
                 self._raise(answer)
                 return _plain(answer.content)
 
+    def call(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:
+        """A request of the API as it is, and its JSON (``None`` without any); ``doing`` is for errors."""
+        with self._translated(doing):
+            client = self._client()
+            url = f"{client.base_url}/v{client.api_version}{path}"
+            with client.request(method, url, json=body, params=query, timeout=TIMEOUT_S) as answer:
+                self._raise(answer)
+                return answer.json() if answer.content else None
+
     def _post(
         self,
         path: str,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manyfest.cli.outcomes import cell_json, failed_text, next_step, outcome_json, port_json
 from manyfest.cli.render import table
-from manyfest.errors import DeployError, EngineError, InputError, NotFound
+from manyfest.errors import DeployError, EngineError, InputError, NotFound, Refused
 
 if TYPE_CHECKING:
     import argparse
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from manyfest.cli.parser import CommandParser
     from manyfest.cli.places import Places
     from manyfest.coverage.nodes import Node
-    from manyfest.deploy.converge import Failure, Outcome
+    from manyfest.deploy.converge import Outcome
     from manyfest.deploy.place import Placement
     from manyfest.deploy.swarm import Port, Wish
     from manyfest.engines.docker import Docker
@@ -29,6 +30,7 @@ EXAMPLES = (
     "manyfest deploy web ghcr.io/acme/app:1.3 --update-delay 5 --dry-run",
     "manyfest deploy worker ghcr.io/acme/worker:1 --replicas 3 --constraint node.role==worker",
     "manyfest deploy --remove web",
+    "manyfest deploy -f stack.yaml shop --dry-run",
     "manyfest deploy web ghcr.io/acme/app:1.2 -p 80:8080 --render kubernetes >web.yaml",
 )
 
@@ -44,12 +46,23 @@ def configure(parser: CommandParser) -> None:
         "that it runs on every node it may go to, then pin it by digest, tell Swarm which nodes can have it in the "
         "words that those nodes use, create or update the service and wait until every task runs. If one does not: "
         "say which node and why, and go back. Options that are not given leave an existing service as it is. "
+        "With -f: the same for every service of a stack file, and its networks, secrets and configs. "
         "With --render kubernetes: print the objects that do the same on a Kubernetes cluster; nothing is deployed. "
         "Exit 1: a node would be left out; nothing was changed. Exit 3: it was tried and did not work."
     )
-    parser.add_argument("name", metavar="NAME", help="the service")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default="",
+        help="the service; with -f the stack (default: name: in it)",
+    )
     parser.add_argument("place", metavar="PLACE", nargs="?", default="", help="an image in a registry")
-    parser.add_argument("--remove", action="store_true", help="remove the service instead")
+    parser.add_argument(
+        "-f", "--file", metavar="FILE", default="",
+        help="deploy all services of a stack file, as docker stack deploy takes it (- for standard input)",
+    )  # fmt: skip
+    parser.add_argument("--remove", action="store_true", help="remove the service, or the stack, instead")
     parser.add_argument(
         "--mode", choices=("global", "replicated"), default=None,
         help="one task on every node (default for a new service), or as many as --replicas says",
@@ -100,6 +113,11 @@ def configure(parser: CommandParser) -> None:
         "--timeout", metavar="SECONDS", type=float, default=300.0, help="for all tasks to run (default: 300)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="with -f: remove services of the stack that the file does not have",
+    )
     parser.add_argument("--force", action="store_true", help="start all tasks anew even if nothing changed")
     parser.add_argument(
         "--render", choices=("kubernetes",), default="", metavar="kubernetes",
@@ -116,14 +134,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from manyfest.cli.kubernetes import refuse_options
 
         refuse_options(args)
+    if args.timeout <= 0:
+        raise InputError(f"--timeout {args.timeout:g}: expected seconds")
+    if args.file:
+        return _of_file(args, console)
+    if args.prune:
+        raise InputError("--prune: expected -f FILE too, which says what shall be left")
+    if not args.name:
+        raise InputError(
+            "deploy what? expected a service and an image, or -f FILE", hint="manyfest deploy --help"
+        )
     if args.remove:
         if args.place:
             raise InputError(f"--remove {args.name} {args.place}: expected the service alone")
         return _remove(args.name, console)
     if not args.place:
         raise InputError(f"deploy {args.name}: what? expected an image after the service's name")
-    if args.timeout <= 0:
-        raise InputError(f"--timeout {args.timeout:g}: expected seconds")
     place = _in_registry(args.place)
     if args.render:
         from manyfest.cli.kubernetes import render
@@ -133,6 +159,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with Docker() as engine, Places(args, console) as places:
         wish = _wish(args, _ports(args, engine, console) if args.publish else None)
         return _Deployment(args, console, engine, places, place, wish).run()
+
+
+def _of_file(args: argparse.Namespace, console: Console) -> int:
+    from manyfest.cli.places import Places
+    from manyfest.cli.stacks import StackDeployment, read_stack, refuse_options, remove_stack
+    from manyfest.engines.docker import Docker
+
+    if args.render:
+        raise InputError("--render kubernetes: not with -f", hint="render each service by its name and image")
+    refuse_options(args)
+    if args.remove:
+        name = args.name or read_stack(args, console).name
+        with Docker() as engine:
+            return remove_stack(name, console, engine)
+    stack = read_stack(args, console)
+    with Docker() as engine, Places(args, console) as places:
+        return StackDeployment(args, console, engine, places, stack).run()
 
 
 class _Deployment:
@@ -205,17 +248,8 @@ class _Deployment:
             "dry_run": self.args.dry_run,
             "mode": mode,
             "platforms": [f"{os}/{word}" for os, word in placement.platforms],
-            "ports": [_port_json(port) for port in (spec.get("EndpointSpec") or {}).get("Ports") or ()],
-            "nodes": [
-                {
-                    "name": cell.node.name,
-                    "machine": cell.node.host.machine,
-                    "state": cell.state,
-                    "platform": None if cell.platform is None else str(cell.platform),
-                    "reason": cell.reason,
-                }
-                for cell in placement.cells
-            ],
+            "ports": [port_json(port) for port in (spec.get("EndpointSpec") or {}).get("Ports") or ()],
+            "nodes": [cell_json(cell) for cell in placement.cells],
         }
 
     def _change(self, spec: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
@@ -251,7 +285,7 @@ class _Deployment:
                 f"it (docker service ps {self.wish.name})"
             )
             raise
-        self.shown |= _outcome_json(outcome)
+        self.shown |= outcome_json(outcome)
         if outcome.ok:
             self.console.result(self.shown, _done_text(self.shown, outcome))
             return 0
@@ -259,7 +293,7 @@ class _Deployment:
         self.shown["rolled_back"] = back[0]
         if self.console.json:
             self.console.document(self.shown)
-        raise DeployError(f"{_failed_text(self.wish.name, outcome)}\n{back[1]}", hint=_next(outcome))
+        raise DeployError(f"{failed_text(self.wish.name, outcome)}\n{back[1]}", hint=next_step([outcome]))
 
     def _back(self, service: str, placement: Placement, before: Mapping[str, Any] | None) -> tuple[bool, str]:
         """Undo, and say in words what there is now."""
@@ -285,15 +319,27 @@ class _Deployment:
 
 
 def _remove(name: str, console: Console) -> int:
-    """Remove the service, and wait until its tasks are gone."""
+    """Remove the service, or the stack of that name, and wait until its tasks are gone."""
+    from manyfest.cli.stacks import remove_stack
     from manyfest.deploy.converge import POLL_S, Clock
+    from manyfest.deploy.stack.apply import has_stack
     from manyfest.engines.docker import Docker
 
     clock = Clock()
     with Docker() as engine:
         found = _existing(engine, name)
+        is_stack = has_stack(engine, name)
+        if found is None and is_stack:
+            return remove_stack(name, console, engine)
+        if is_stack:
+            raise Refused(
+                f"there is a service {name} and a stack {name}: which of them?",
+                hint=f"manyfest deploy --remove -f FILE {name} removes the stack, docker service rm {name} the service",
+            )
         if found is None:
-            raise NotFound(f"there is no service {name}", hint="docker service ls shows what there is")
+            raise NotFound(
+                f"there is no service {name}", hint="docker service ls and docker stack ls show what there is"
+            )
         service = found["ID"]
         engine.remove_service(service)
         until = clock.now() + REMOVE_S
@@ -401,26 +447,6 @@ def _line_teller(console: Console) -> Callable[[str, str, str], None]:
     return lambda node, state, detail: console.say(f"{node}: {state}{f': {detail}' if detail else ''}")
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "ok": outcome.ok,
-        "seconds": round(outcome.seconds, 1),
-        "running": outcome.seen.running,
-        "expected": outcome.seen.expected,
-        "failures": [failure.to_json() for failure in outcome.failures],
-        "rolled_back": False,
-    }
-
-
-def _port_json(port: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "published": port.get("PublishedPort"),
-        "target": port.get("TargetPort"),
-        "protocol": port.get("Protocol"),
-        "mode": port.get("PublishMode"),
-    }
-
-
 def _plan_text(shown: Mapping[str, Any]) -> str:
     rows = [
         (node["name"], node["machine"], node["state"], node["platform"] or "-", node["reason"])
@@ -442,24 +468,3 @@ def _done_text(shown: Mapping[str, Any], outcome: Outcome) -> str:
     verb = {"create": "created", "update": "updated", "unchanged": "unchanged"}[shown["action"]]
     count = f"{outcome.seen.running} of {outcome.seen.expected} tasks run"
     return f"{shown['service']}: {verb}, {count}, {shown['image']}"
-
-
-def _failed_text(name: str, outcome: Outcome) -> str:
-    lines = [f"{name}: {outcome.reason}"]
-    for failure in outcome.failures:
-        lines.append(f"  {failure.node}: {failure.error or 'no reason given'}{_tries(failure)}")
-        if failure.output:
-            lines.append(f"    it printed: {failure.output.splitlines()[-1][:200]}")
-        if failure.explanation:
-            lines.append(f"    {failure.explanation}")
-    return "\n".join(lines)
-
-
-def _tries(failure: Failure) -> str:
-    return f" ({failure.tries} times)" if failure.tries > 1 else ""
-
-
-def _next(outcome: Outcome) -> str:
-    if any("non-zero exit" in failure.error for failure in outcome.failures):
-        return "manyfest verify IMAGE looks into it, manyfest smoke IMAGE runs it"
-    return "manyfest check IMAGE --swarm tells what each node would do"
