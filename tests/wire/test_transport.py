@@ -471,6 +471,14 @@ def test_warming_a_dead_host_disturbs_nobody(connect: Connect, registry: Scripte
         transport.send(Request("GET", f"{url}/v2/"))
 
 
+def test_warming_a_name_that_nobody_has_disturbs_nobody(connect: Connect) -> None:
+    """All connections that were to be are given up, and who asks is told."""
+    transport = connect()
+    transport.warm("http://nowhere.invalid:1", 3)
+    with pytest.raises(Unreachable, match="cannot be resolved"):
+        transport.send(Request("GET", "http://nowhere.invalid:1/v2/"))
+
+
 def test_many_threads_share_a_transport(connect: Connect, registry: ScriptedRegistry) -> None:
     """Every answer reaches the one who asked."""
     registry.on("GET", "/*", lambda request: Answer(200, request.path.encode() * 100))

@@ -309,3 +309,32 @@ def test_a_name_that_does_not_resolve_is_said_so(connect: Connect, monkeypatch: 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(Unreachable, match=r"https://no\.such\.host: the host name cannot be resolved"):
         connect().send(Request("GET", "https://no.such.host/v2/"))
+
+
+def test_warming_goes_on_where_no_more_threads_can_be_started(
+    connect: Connect,
+    tmp_path: Path,
+    authority: Certificate,
+    certificate: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One after another then, and nobody waits for a connection that never comes."""
+    start, refused = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if "_warm_one" in thread.name:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with ScriptedRegistry(tls=certificate) as registry:
+        registry.on("GET", "/v2/", HELLO)
+        trust(tmp_path, registry, authority)
+        transport = connect()
+        monkeypatch.setattr(threading.Thread, "start", limited)
+        transport.warm(f"https://127.0.0.1:{registry.port}", 3)
+        assert ask(transport, registry) == b"hello"
+        for thread in threading.enumerate():
+            if "_warm_all" in thread.name:
+                thread.join(10)
+        assert (len(refused), registry.connections) == (2, 3)

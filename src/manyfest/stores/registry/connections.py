@@ -134,13 +134,46 @@ class Pool:
             missing = 0 if self._closed else min(count, MAX_WARM) - there
             if missing > 0:
                 self._pending[address] = self._pending.get(address, 0) + missing
-        for _ in range(missing):
-            threading.Thread(target=self._warm_one, args=(address,), daemon=True).start()
+        if missing > 0:
+            # One thread for the caller to start: each costs it a change of threads, and connecting here takes nothing.
+            threading.Thread(target=self._warm_all, args=(address, missing), daemon=True).start()
 
-    def _warm_one(self, address: Address) -> None:
+    def _warm_all(self, address: Address, count: int) -> None:
+        if address.scheme == "http":
+            # All are begun before the first is waited for, so their round trips are one.
+            for finish in [self._begun(address) for _ in range(count)]:
+                self._warm_one(address, finish)
+            return
+        import threading
+
+        for left in range(count, 0, -1):
+            # A handshake waits for its answers: each in a thread of its own, the last in this one.
+            work = (address, lambda: self.open(address))
+            try:
+                if left > 1:
+                    threading.Thread(target=self._warm_one, args=work, daemon=True).start()
+                    continue
+            except RuntimeError:
+                pass  # no thread can be started: one after another, then
+            self._warm_one(*work)
+
+    def _begun(self, address: Address) -> Callable[[], Connection]:
+        """Begin to connect; what is returned waits for it."""
+        try:
+            dial = self._dial(address, self._timeout_s)
+        except Unreachable as error:
+            failure = error
+
+            def fail() -> Connection:
+                raise failure
+
+            return fail
+        return lambda: self._finished(dial, address, self._timeout_s)
+
+    def _warm_one(self, address: Address, opened: Callable[[], Connection]) -> None:
         connection = None
         try:
-            connection = self.open(address)
+            connection = opened()
         except Unreachable:
             pass  # only a hint was followed; the request that needs the connection meets the error and tells it
         finally:
@@ -171,12 +204,15 @@ class Pool:
     def open(self, address: Address, timeout_s: float | None = None) -> Connection:
         """A new connection. Raises :class:`~manyfest.errors.Unreachable` and its kin."""
         patience_s = self._timeout_s if timeout_s is None else timeout_s
+        return self._finished(self._dial(address, patience_s), address, patience_s)
+
+    def _dial(self, address: Address, patience_s: float) -> _Dial:
         proxy = self.proxy(address)
         if proxy is None:
-            dial = _Dial(address.host, address.port, str(address), patience_s)
-        else:
-            named = f"proxy {proxy.name} ({proxy.variable})"
-            dial = _Dial(proxy.host, proxy.port, named, patience_s)
+            return _Dial(address.host, address.port, str(address), patience_s)
+        return _Dial(proxy.host, proxy.port, f"proxy {proxy.name} ({proxy.variable})", patience_s)
+
+    def _finished(self, dial: _Dial, address: Address, patience_s: float) -> Connection:
         try:
             if address.scheme == "https":
                 # Importing ssl and loading certificates take about as long as the way to the registry and back.
@@ -185,7 +221,7 @@ class Pool:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.scheme == "http":
                 return Connection(sock, str(address), tls=False)
-            if proxy is not None:
+            if (proxy := self.proxy(address)) is not None:
                 _tunnel(sock, address, proxy, patience_s)
             return Connection(self._wrap(sock, address, patience_s), str(address), tls=True)
         except BaseException:
