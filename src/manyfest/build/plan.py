@@ -395,7 +395,9 @@ class _Work:
 
         try:
             if compiler.is_shared:
-                return dict.fromkeys(self.options.platforms, one(self.options.platforms[0]))
+                outputs = one(self.options.platforms[0])
+                compiler.refuse_programs(self.options.platforms, outputs)
+                return dict.fromkeys(self.options.platforms, outputs)
             made = self.pool.map(one, self.options.platforms)
         except BaseException:
             compiler.stop()

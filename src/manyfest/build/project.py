@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from manyfest import drafts
 from manyfest.build import twostep
 from manyfest.build.attest import Attest
-from manyfest.build.toolchains import LIBCS, TOOLCHAINS, WITH_LIBC, Compile, default_run
+from manyfest.build.toolchains import LIBCS, SHARED, TOOLCHAINS, WITH_LIBC, Compile, default_run
 from manyfest.build.twostep import TwoStep
 from manyfest.errors import InputError, InvalidPlatform, InvalidProject
 from manyfest.platforms import Platform, from_name, normalise
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "Project", "load"]
 
 FILE = "manyfest.yaml"
-_COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env", "libc"})
+_COMPILE_KEYS = frozenset({"toolchain", "run", "outputs", "env", "libc", "once"})
 _BUILD_KEYS = frozenset({"args", "builder", "context", "copy", "dockerfile", "provenance", "sbom", "target"})
 _DEFAULT_COPY = "/out"
 
@@ -220,7 +220,15 @@ def _compile(fields: Mapping[str, Any], where: _Where) -> Compile:
         )
     if libc and libc not in LIBCS:
         raise where.wrong("compile.libc", f"{libc!r}: expected one of {', '.join(LIBCS)}")
-    return Compile(toolchain, run, tuple(outputs), where.pairs(fields, "compile.env"), libc or LIBCS[0])
+    once = where.flag(fields, "compile.once")
+    if once and toolchain not in ("custom", *SHARED):
+        raise where.wrong(
+            "compile.once",
+            f"{toolchain} compiles for each platform",
+            hint="toolchain: custom can do with one run",
+        )
+    environment = where.pairs(fields, "compile.env")
+    return Compile(toolchain, run, tuple(outputs), environment, libc or LIBCS[0], once=once)
 
 
 def _attest(build: Mapping[str, Any], where: _Where) -> Attest:
@@ -319,6 +327,13 @@ class _Where:
         """Text; yes and no as ``true`` and ``false``."""
         value = fields.get(path.rpartition(".")[2])
         return str(value).lower() if isinstance(value, bool) else self.text(fields, path)
+
+    def flag(self, fields: Mapping[str, Any], path: str) -> bool:
+        """Yes or no; no if it is not there."""
+        value = fields.get(path.rpartition(".")[2], False)
+        if not isinstance(value, bool):
+            raise self.wrong(path, f"expected true or false, got {value!r}")
+        return value
 
     def texts(self, fields: Mapping[str, Any], path: str) -> list[str]:
         """A list of texts, or one text."""

@@ -91,6 +91,11 @@ expect: [linux/amd64]
         ("compile: {toolchain: ada, run: x, outputs: [y]}", r":2:11: compile.toolchain: 'ada'"),
         ("compile: {toolchain: go, libc: gnu, outputs: [y]}", r":2:26: compile.libc: go has no choice"),
         ("compile: {toolchain: zig, libc: bionic, run: x, outputs: [y]}", r":2:27: compile.libc: 'bionic'"),
+        ("compile: {toolchain: go, once: true, outputs: [y]}", r":2:26: compile.once: go compiles for each"),
+        (
+            "compile: {once: 'yes', run: x, outputs: [y]}",
+            r":2:11: compile.once: expected true or false, got 'yes'",
+        ),
         ("compile: {toolchain: java, outputs: [y]}", r":2:1: compile: lacks run"),
         ("compile:\n  run: x", r":2:1: compile: lacks outputs"),
         ("compile:\n  outputs: [x]", r":2:1: compile: lacks run"),

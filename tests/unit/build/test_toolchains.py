@@ -36,7 +36,7 @@ def project(kitchen: Kitchen, run: str, outputs: str = "[out/app]", toolchain: s
     [
         "mkdir -p out && echo $TARGETPLATFORM {arch} {variant} {triple} {debian} > out/app",
         "echo $TARGETPLATFORM {arch} {variant} {triple} {debian} > {out}/out/app",
-        "mkdir -p out && echo {platform} {arch} {variant} {triple} {debian} > ./out/app",
+        "mkdir -p out && echo {platform} {arch} {variant} {triple} {debian} > ./out/app; : {uname}",
     ],
 )
 def test_each_platform_has_its_own_outputs(kitchen: Kitchen, run: str) -> None:
@@ -339,6 +339,38 @@ def test_what_is_shared_is_made_once(kitchen: Kitchen, monkeypatch: pytest.Monke
     layers = {layer.digest for _, document in built.platforms for layer in document.manifest.layers}
     assert len(layers) == 1
     assert (files_of(built, 0)["app"] or "").startswith("x\n\x7fELF")
+
+
+@pytest.mark.parametrize("output", ["out/page", "{out}/out/page"])
+def test_a_custom_command_may_run_once(kitchen: Kitchen, output: str) -> None:
+    """For all platforms, with no word for one of them; in one layer."""
+    kitchen.write("Dockerfile", "FROM scratch\nCOPY out/ /\n")
+    run = f'mkdir -p out; echo x >> {{build}}/log; cat {{build}}/log > {output}; test -z "$TARGETARCH"'
+    text = f"image: a\ncompile:\n  run: {run}\n  outputs: [out/page]\n  once: true\n"
+    kitchen.write("manyfest.yaml", text)
+    built = kitchen.build(platforms=BOTH)
+    assert kitchen.steps == ["compiled for all platforms"]
+    assert [files_of(built, at)["page"] for at in (0, 1)] == ["x\n", "x\n"]
+    assert len({layer.digest for _, document in built.platforms for layer in document.manifest.layers}) == 1
+    kitchen.write("manyfest.yaml", text.replace("echo x", "echo {uname}"))
+    with pytest.raises(InvalidProject, match=r"\{uname\} has no value") as told:
+        kitchen.build(platforms=BOTH)
+    assert "once: true" in told.value.hint
+
+
+def test_a_program_is_not_for_all_platforms(kitchen: Kitchen) -> None:
+    """However often the command is run; in a folder it may be one of several."""
+    kitchen.write("program", program(ARM64))
+    kitchen.write("Dockerfile", "FROM scratch\nCOPY out/ /\n")
+    text = "image: a\ncompile: {run: 'cp program {out}/out/app', outputs: [out/app], once: true}\n"
+    kitchen.write("manyfest.yaml", text)
+    with pytest.raises(BuildError, match="compiling for linux/amd64: out/app is for linux/arm64") as told:
+        kitchen.build(platforms="linux/arm64,linux/amd64")
+    assert "once: true" in told.value.hint
+    kitchen.build(platforms="linux/arm64")
+    text = "image: a\ncompile: {run: 'mkdir {out}/out; cp program {out}/out/', outputs: [out], once: true}\n"
+    kitchen.write("manyfest.yaml", text)
+    kitchen.build(platforms="linux/arm64,linux/amd64")
 
 
 def test_the_build_folder_is_kept(kitchen: Kitchen) -> None:

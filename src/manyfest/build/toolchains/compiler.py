@@ -23,7 +23,7 @@ from manyfest.stores.pool import Stopped
 from manyfest.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from manyfest.build.cache import Cache, Hashes
     from manyfest.build.toolchains.setup import Compile
@@ -56,7 +56,7 @@ _CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 _TOLD = ("CARGO_", "CC", "CMAKE_", "GO", "JAVA_")
 _ELF_HEAD = 64
 _ANY = "any"
-_PLATFORM_WORDS = ("os", "arch", "variant", "platform", "triple", "debian")
+_PLATFORM_WORDS = ("os", "arch", "variant", "platform", "triple", "debian", "uname")
 _KEEPING = ("rust", "cmake")
 """Presets that compile only what changed, in a folder that is kept."""
 
@@ -135,7 +135,7 @@ class Compiler:
     @property
     def is_shared(self) -> bool:
         """Is what it makes the same for all platforms, so that one run is enough?"""
-        return self.wanted.toolchain in SHARED
+        return self.wanted.once or self.wanted.toolchain in SHARED
 
     def job(self, platform: Platform) -> Job:
         """What would be run. Raises :class:`BuildError` for a missing toolchain or one that lacks the platform."""
@@ -177,7 +177,9 @@ class Compiler:
         if left and self.is_shared:
             raise InvalidProject(
                 f"toolchain {self.wanted.toolchain} compiles once for all platforms: {{{left[0]}}} has no value",
-                hint="toolchain: custom runs the command for each platform",
+                hint="without once: true the command is run for each platform"
+                if self.wanted.once
+                else "toolchain: custom runs the command for each platform",
             )
 
     def run(self, platform: Platform) -> dict[str, str]:
@@ -204,6 +206,19 @@ class Compiler:
         self._cache.save("compiled", name, key)
         self._on_done(platform, False)
         return outputs
+
+    def refuse_programs(self, platforms: Iterable[Platform], outputs: Mapping[str, str]) -> None:
+        """For ``once: true``: an output that is a program of one machine cannot be everybody's.
+
+        What is somewhere in a folder may be one of several, for each its own. Raises :class:`BuildError`.
+        """
+        if not self.wanted.once:
+            return
+        for output, path in outputs.items():
+            for platform in platforms:
+                _check_machine(
+                    platform, output, path, "without once: true the command is run for each platform"
+                )
 
     def _prepare(self, job: Job, outputs: Iterable[str]) -> None:
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -347,6 +362,7 @@ def _words(platform: Platform, folder: str) -> dict[str, str]:
         "platform": str(normalise(platform)),
         "triple": row.gnu,
         "debian": row.debian,
+        "uname": row.uname,
         "out": shlex.quote(folder),
     }
 
@@ -387,7 +403,12 @@ def _files(path: str) -> Iterator[str]:
         yield from (os.path.join(at, name) for name in sorted(files))
 
 
-def _check_machine(platform: Platform, output: str, path: str) -> None:
+def _check_machine(
+    platform: Platform,
+    output: str,
+    path: str,
+    hint: str = "the command built for another machine; use the variables that the toolchain sets (GOARCH, CC)",
+) -> None:
     """Raise :class:`BuildError` for a program that the platform does not run."""
     from manyfest.verify import elf, machines
 
@@ -407,7 +428,7 @@ def _check_machine(platform: Platform, output: str, path: str) -> None:
     if verdict.word in ("wrong", "compat"):
         raise BuildError(
             f"compiling for {platform}: {output} is for {found or 'another machine'}",
-            hint="the command built for another machine; use the variables that the toolchain sets (GOARCH, CC)",
+            hint=hint,
         )
 
 

@@ -19,11 +19,15 @@ LIBCS = ("musl", "gnu")
 
 
 class Compile(Value):
-    """``compile:`` of a project file. ``libc``: musl or gnu, for the presets that can do both."""
+    """``compile:`` of a project file.
 
-    __slots__ = ("environment", "libc", "outputs", "run", "toolchain")
+    ``libc``: musl or gnu, for the presets that can do both. ``once``: one run is for all platforms.
+    """
+
+    __slots__ = ("environment", "libc", "once", "outputs", "run", "toolchain")
     environment: tuple[tuple[str, str], ...]
     libc: str
+    once: bool
     outputs: tuple[str, ...]
     run: str
     toolchain: str
@@ -35,8 +39,12 @@ class Compile(Value):
         outputs: tuple[str, ...],
         environment: tuple[tuple[str, str], ...] = (),
         libc: str = "musl",
+        *,
+        once: bool = False,
     ) -> None:
-        self._set(toolchain=toolchain, run=run, outputs=outputs, environment=environment, libc=libc)
+        self._set(
+            toolchain=toolchain, run=run, outputs=outputs, environment=environment, libc=libc, once=once
+        )
 
 
 class Setup(Value):
