@@ -291,6 +291,47 @@ def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: st
         assert site.run("buildah", "containers", "--quiet").out == ""
 
 
+STAGES = """\
+FROM scratch AS data
+COPY data /data
+FROM {base} AS made
+RUN busybox touch /made
+FROM made
+COPY --from=data /data /data
+RUN {last}
+"""
+
+
+@pytest.mark.parametrize("engine_name", ["buildah", "podman"])
+def test_nothing_is_left_of_stages(site: Host, base: str, engine_name: str) -> None:
+    """Neither containers nor images between stages, whether a build succeeds, fails or is ended; but for the base."""
+    need("buildah", "podman")
+    marker = f"{os.getpid()}{len(engine_name)}7"
+    network = "host" if engine_name == "podman" else "none"
+    words = ["build", "project", "-t", "oci:out:1", "--platform", "linux/amd64", "--network", network]
+    words += ["--engine", engine_name]
+
+    def left() -> tuple[list[str], str]:
+        images = site.run("buildah", "images", "--all", "--quiet", "--no-trunc").out.split()
+        return images, site.run("buildah", "containers", "--all", "--quiet").out
+
+    file = site.home / "project/Dockerfile"
+    file.write_text(STAGES.format(base=base, last="echo a >/a"))
+    site.manyfest(*words)
+    kept = left()
+    assert (len(kept[0]), kept[1]) == (1, "")
+    file.write_text(STAGES.format(base=base, last="false"))
+    assert site.manyfest(*words, ok=False).code == 3
+    assert left() == kept
+    file.write_text(STAGES.format(base=base, last=f"exec sleep {marker}"))
+    with start(site, *words) as process:
+        until(lambda: runs(marker), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=40)
+    assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
+    assert (left(), runs(marker)) == (kept, [])
+
+
 def test_an_engine_that_dies(site: Host, base: str) -> None:
     """Half way: an error that says so, and no image anywhere."""
     address, marker = f"unix://{site.home}/d.sock", f"{os.getpid()}9"

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from manyfest.engines import docker
 from manyfest.engines.host import host
 from manyfest.engines.nodes import advice, last_words
+from manyfest.engines.processes import end, kill_late, tell, wind_down
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
@@ -37,14 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import IO
 
-__all__ = ["NAMES", "Builder", "Order", "end", "find", "near", "on_node"]
+__all__ = ["NAMES", "Builder", "Order", "find", "near", "on_node"]
 
 NAMES = ("docker", "podman", "buildah")
 
 CALL_TIMEOUT_S = 60.0
-GRACE_S = 15.0
-"""Seconds that an engine's command gets to end by itself once it was told to."""
-
 KEPT_LINES = 400
 SHOWN_LINES = 12
 _MAX_LINE = 2000
@@ -164,8 +162,15 @@ class Builder:
         with self._lock:
             self._stopped = True
             running = list(self._running)
+        if self._cleans_up_itself:
+            wind_down(running)
         for process in running:
-            _signal(process, signal.SIGTERM)
+            tell(process, signal.SIGTERM)
+
+    @property
+    def _cleans_up_itself(self) -> bool:
+        """Does the command we start work itself, and clean up only after a step that fails? Docker's engine works."""
+        return self.name != "docker" and not self.where
 
     def __str__(self) -> str:
         shown = f"{self.name} ({self.mode})" if self.mode else self.name
@@ -321,7 +326,7 @@ class Builder:
         process = self._start(words, out=out)
         said = process.stdout or process.stderr
         late = threading.Event()
-        timer = threading.Timer(timeout_s or 0, _kill_late, (process, late))
+        timer = threading.Timer(timeout_s or 0, kill_late, (process, late))
         try:
             if timeout_s is not None:
                 timer.start()
@@ -330,6 +335,8 @@ class Builder:
                 lines.append(line.decode("utf-8", "replace").rstrip())
             process.wait()
         except BaseException:
+            if self._cleans_up_itself:
+                wind_down([process])
             end(process)
             raise
         finally:
@@ -510,25 +517,3 @@ def _loopback(name: str) -> list[str]:
 
 def _spelled(platform: Platform) -> str:
     return str(platform.replace(os_version="", os_features=(), features=()))
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
-def _kill_late(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    _signal(process, signal.SIGKILL)
-
-
-def end(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """End a command and what it started, which is a session of its own: asked first, killed after ``grace_s``."""
-    if process.poll() is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
-        process.wait()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from manyfest.emulate.binfmt import Handler, target_for
 from manyfest.emulate.doctor import Report, Status
 from manyfest.emulate.images import layer_tar, write_image
 from manyfest.emulate.interpreter import Interpreter
-from manyfest.engines import builders
+from manyfest.engines import builders, processes
 from manyfest.engines.builders import Builder, Order, failed_step, find, on_node
+from manyfest.engines.processes import wind_down
 from manyfest.errors import BuildError, EngineError, InvalidProject
 from manyfest.indexes import edit
 from manyfest.platforms import Platform
@@ -463,8 +465,9 @@ def test_buildah_gets_bases_under_names_of_ours(tmp_path: Path) -> None:
     assert [call.split()[0] for call in calls[5:]] == ["containers", "rmi", "rmi"]
 
 
-def test_stop_ends_a_build(tmp_path: Path) -> None:
+def test_stop_ends_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From another thread; nothing starts after it."""
+    monkeypatch.setattr(processes, "IDLE_S", 0.05)
     started = tmp_path / "started"
     os.mkfifo(started)
     script(
@@ -489,6 +492,19 @@ def test_stop_ends_a_build(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="stopped"):
         builder.build(Order(AMD64, "FROM scratch\n", "."), str(tmp_path / "i.tar"))
     assert [str(error) for error in failures] == ["podman: build: stopped"]
+
+
+@pytest.mark.parametrize("signals", ["", "trap '' TERM;"])
+def test_a_build_that_cleans_up(tmp_path: Path, signals: str) -> None:
+    """What RUN started is ended first, whatever it does about it: the engine's command sees a step that failed."""
+    body = f"""{signals} (sh -c 'echo $$ >begun; exec sleep 60'); echo $? >cleaned; exit 1"""
+    command = ["/bin/sh", "-c", body]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as process:
+        while not (tmp_path / "begun").exists() or not (tmp_path / "begun").read_text():
+            assert process.poll() is None
+        wind_down([process])
+        assert process.wait(10) == 1
+    assert (tmp_path / "cleaned").read_text() == "137\n"
 
 
 @pytest.mark.parametrize(

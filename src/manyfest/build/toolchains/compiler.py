@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.build.ignore import OWN_FOLDER
 from manyfest.build.toolchains.presets import SHARED, setup
-from manyfest.engines.builders import end
+from manyfest.engines.processes import end
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import names, normalise
 from manyfest.stores.pool import Stopped
