@@ -134,7 +134,7 @@ class Scan:
     def __init__(self, size: int, depth: int = 0, budget: list[int] | None = None) -> None:
         self._budget = [_FREE + _TIMES * size] if budget is None else budget
         self._depth = depth
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._waiting = 0
         self._buffer = b""
         self._at = 0  # where in the archive the buffer begins
@@ -143,7 +143,7 @@ class Scan:
         self._directory = (0, 0)  # where the last directory begins and ends, as it says
         self._inflating: tuple[Any, Scan, _Local] | None = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """The next bytes."""
         self._parts.append(data)
         self._waiting += len(data)

@@ -46,11 +46,11 @@ class Tape:
             parts.append(part)
         return b"".join(parts)
 
-    def some(self, most: int) -> bytes:
-        """What is at hand of the next bytes, at least one, at most so many; empty at the end."""
+    def some(self, most: int) -> memoryview:
+        """What is at hand of the next bytes, at least one, at most so many; empty at the end. Not a copy."""
         if self.at == len(self.piece) and not self._next():
-            return b""
-        data = self.piece[self.at : self.at + most]
+            return memoryview(b"")
+        data = memoryview(self.piece)[self.at : self.at + most]
         self.at += len(data)
         return data
 
