@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote
 from manyfest.errors import InputError, InvalidSpec, NotFound, StoreError
 from manyfest.indexes.spec import Spec
 from manyfest.reference import DEFAULT_TAG, Reference
+from manyfest.stores._data import data_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,11 +43,7 @@ _LONGEST = 200
 
 def directory() -> str:
     """The folder of all drafts; it need not exist."""
-    data = os.environ.get("MANYFEST_DATA")
-    if not data:
-        home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-        data = os.path.join(home, "manyfest")
-    return os.path.join(data, "drafts")
+    return data_folder("drafts")
 
 
 def path_of(reference: Reference) -> str:

@@ -33,6 +33,7 @@ from manyfest.build.tree import Tree
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.content.document import ImageConfig
+from manyfest.emulate.machine.node import builder_on, is_machine, planned
 from manyfest.engines import builders
 from manyfest.errors import BuildError, EngineError, Error, InvalidDigest, InvalidDocument
 from manyfest.indexes.select import image_for
@@ -126,10 +127,11 @@ class Task:
 
 
 class Engines:
-    """The engines of a build. ``nodes``: URLs or Docker contexts by platform; ``engine``: a name, or whichever answers.
+    """The engines of a build. ``nodes``: URLs, Docker contexts or ``machine:NAME`` by platform.
 
-    ``keep_going``: a platform that fails does not stop the others. ``network``: what RUN gets, as engines name it.
-    ``report`` tells the emulators of this machine.
+    ``engine``: a name, or whichever answers. ``keep_going``: a platform that fails does not stop the others.
+    ``network``: what RUN gets, as engines name it. ``report`` tells the emulators of this machine. Machines of ours
+    that are nodes are started when they are needed, which ``on_step`` hears of, unless ``dry``.
     """
 
     def __init__(
@@ -140,9 +142,13 @@ class Engines:
         nodes: Mapping[Platform, str] | None = None,
         keep_going: bool = False,
         network: str = "",
+        dry: bool = False,
+        on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.keep_going = keep_going
         self.network = network
+        self._dry = dry
+        self._tell = on_step
         self._engine = engine
         self._nodes = {normalise(platform): where for platform, where in (nodes or {}).items()}
         self._ask = report
@@ -217,7 +223,12 @@ class Engines:
 
     def _node(self, where: str) -> Builder:
         if where not in self._at:
-            self._at[where] = builders.on_node(where, self._engine)
+            if is_machine(where):
+                self._at[where] = (
+                    planned(where, self._engine) if self._dry else builder_on(where, self._engine, self._tell)
+                )
+            else:
+                self._at[where] = builders.on_node(where, self._engine)
         return self._at[where]
 
 

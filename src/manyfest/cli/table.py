@@ -64,7 +64,10 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "Emulate: other architectures on this machine",
-        (("emulators", "see, install and test what runs other architectures here"),),
+        (
+            ("emulators", "see, install and test what runs other architectures here"),
+            ("machine", "make, start and stop machines of other architectures with an engine in them"),
+        ),
     ),
     ("Serve", (("registry", "run a small registry on a folder"),)),
     ("Start", (("demo", "the whole way on this machine, nothing else running"),)),

@@ -35,7 +35,7 @@ from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
 __all__ = ["NAMES", "Builder", "Order", "find", "near", "on_node"]
@@ -93,17 +93,30 @@ class Order(Value):
 class Builder:
     """One engine. ``mode``: ``BuildKit``, ``buildx`` or ``classic`` for Docker, else empty. Safe for threads."""
 
-    def __init__(self, name: str, path: str, *, mode: str = "", where: str = "", url: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        mode: str = "",
+        where: str = "",
+        url: str = "",
+        platform: Platform | None = None,
+    ) -> None:
         """``where``: a URL as in ``DOCKER_HOST``, the name of a Docker context, or empty for the usual engine.
 
-        ``url``: where a context leads.
+        ``url``: where a context leads; ``platform``: what it runs on, if that is known without asking.
         """
         self.name = name
         self.mode = mode
         self.where = where
         self._url = url or where
         self._command = [path, *_address(name, where)]
-        self._platform: Platform | None = None
+        self.label = where
+        """What people call the place."""
+        self.prepare: Callable[[Order], None] | None = None
+        """Called before each build; may raise :class:`EngineError`."""
+        self._platform = platform
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -174,7 +187,7 @@ class Builder:
 
     def __str__(self) -> str:
         shown = f"{self.name} ({self.mode})" if self.mode else self.name
-        return f"{shown} at {self.where}" if self.where else shown
+        return f"{shown} at {self.label}" if self.label else shown
 
     @contextlib.contextmanager
     def _image(self, order: Order, file: str, *, no_cache: bool) -> Iterator[tuple[str, str]]:
@@ -182,6 +195,8 @@ class Builder:
         token = f"manyfest-build-{secrets.token_hex(8)}"
         image = token if self.name == "docker" else f"localhost/{token}:1"
         given: list[str] = []
+        if self.prepare is not None:
+            self.prepare(order)
         try:
             text = order.text
             for at, (word, name, platform) in enumerate(order.bases):

@@ -109,8 +109,8 @@ def _configure_engines(parser: CommandParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--node", metavar="P=WHERE", action="append",
-        help="build platform P, if it has a RUN, on the engine at WHERE: ssh://…, tcp://…, unix://… or a Docker "
-        "context; may be repeated",
+        help="build platform P, if it has a RUN, on the engine at WHERE: ssh://…, tcp://…, unix://…, a Docker "
+        "context, or machine:NAME (manyfest machine); may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--network", metavar="NAME", default="", help="what RUN may reach, as the engine names it: none, host"
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise InputError("where to push to?", hint="-t NAME, or image: in manyfest.yaml; oci:DIR is a folder")
     cache = Cache(fresh=args.no_cache)
     host = host_platform()
-    engines = _engines(args, project)
+    engines = _engines(args, project, console)
     with Places(args, console) as places:
         if args.dry_run:
             return tell_plan(console, plan(project, options, host, places.source, cache, engines))
@@ -160,7 +160,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _engines(args: argparse.Namespace, project: Project) -> Engines:
+def _engines(args: argparse.Namespace, project: Project, console: Console) -> Engines:
     """For what has a RUN; nothing is asked or started before it is needed."""
     from manyfest.build.engines import Engines
     from manyfest.emulate.binfmt import Binfmt
@@ -178,6 +178,8 @@ def _engines(args: argparse.Namespace, project: Project) -> Engines:
         nodes=nodes,
         keep_going=args.keep_going,
         network=args.network,
+        dry=args.dry_run,
+        on_step=console.say,
     )
 
 

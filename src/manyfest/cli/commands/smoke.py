@@ -80,7 +80,7 @@ def configure(parser: CommandParser) -> None:
         "--node",
         metavar="P=URL",
         action="append",
-        help="run platform P on the engine at URL (ssh://…, tcp://…, unix://…); may be repeated",
+        help="run platform P on the engine at URL (ssh://…, tcp://…, unix://…), or machine:NAME; may be repeated",
     )
     parser.add_argument(
         "--network", metavar="NAME", default="none", help="the containers' network (default: none)"
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     wanted, plan = platforms(args.platform), _plan(args)
     if args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: expected at least 1")
-    engine_for = _engines(args)
+    engine_for = _engines(args, console)
     with Places(args, console) as places:
         source, name = places.source(args.place)
         results = smoke(
@@ -160,12 +160,12 @@ def _smoke_of(path: str) -> object:
     return project["smoke"]
 
 
-def _engines(args: argparse.Namespace) -> Callable[[Platform], Containers]:
+def _engines(args: argparse.Namespace, console: Console) -> Callable[[Platform], Containers]:
     """Which engine runs a platform: a named node's, or the one of this machine, which is asked once."""
     from manyfest.engines.containers import Containers, find
 
     name = "docker" if args.engine == "any" else args.engine
-    nodes = {platform: Containers(name, url) for platform, url in _nodes(args).items()}
+    nodes = {platform: Containers(name, _url(where, console)) for platform, where in _nodes(args).items()}
     here = find("" if args.engine == "any" else args.engine)
 
     def chosen(platform: Platform) -> Containers:
@@ -178,6 +178,13 @@ def _engines(args: argparse.Namespace) -> Callable[[Platform], Containers]:
         return engine
 
     return chosen
+
+
+def _url(where: str, console: Console) -> str:
+    """Of a node, which is started if it is a machine of ours."""
+    from manyfest.emulate.machine.node import engine_of, is_machine
+
+    return engine_of(where, console.say) if is_machine(where) else where
 
 
 def _nodes(args: argparse.Namespace) -> dict[Platform, str]:

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``manyfest machine``: full QEMU machines of other architectures, with an engine in each."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from manyfest.cli.render import size, table
+from manyfest.emulate.machine import machines
+from manyfest.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any
+
+    from manyfest.cli.console import Console
+    from manyfest.cli.parser import CommandParser
+    from manyfest.emulate.machine.machines import Machine
+
+SUMMARY = "make, start and stop machines of other architectures with an engine in them"
+EXAMPLES = """
+manyfest machine create s390x
+manyfest machine create z --arch s390x --memory 2G --disk 20G
+manyfest machine start z --context
+manyfest build -t ghcr.io/acme/app:1.2 --node linux/s390x=machine:z
+manyfest machine ssh z -- uname -m
+manyfest machine rm z --force
+"""
+
+ACTIONS = ("create", "start", "stop", "list", "ssh", "rm")
+
+_SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_UNITS = " KMGT"
+
+
+def configure(parser: CommandParser) -> None:
+    """What to do, and with which machine."""
+    parser.description = (
+        "Full machines of other architectures, emulated by QEMU (with KVM where this machine can run them itself). "
+        "create makes one out of Debian's packages, without root and without running any of them; start waits until "
+        "the Docker Engine in it answers, and prints where. The engine listens on no network: its socket comes here "
+        "by ssh, with a key made for the machine. What is on a machine's disk stays until rm."
+    )
+    parser.rest = "command"
+    parser.add_argument(
+        "action", metavar="ACTION", nargs="?", default="list", choices=ACTIONS,
+        help="create, start, stop, list (the default), ssh or rm",
+    )  # fmt: skip
+    parser.add_argument("name", metavar="NAME", nargs="?", default="", help="the machine's name")
+    parser.add_argument(
+        "command", metavar="CMD", nargs="*", help="ssh, after --: what to run inside (default: a shell)"
+    )
+    parser.add_argument(
+        "--arch", metavar="ARCH", default="",
+        help="create: amd64, 386, arm64, armhf, ppc64le, riscv64 or s390x (default: what the name says)",
+    )  # fmt: skip
+    parser.add_argument("--memory", metavar="SIZE", default="1G", help="create: 512M or more (default: 1G)")
+    parser.add_argument(
+        "--disk", metavar="SIZE", default="10G", help="create: at most so much (default: 10G)"
+    )
+    parser.add_argument(
+        "--cpus",
+        metavar="N",
+        type=int,
+        default=0,
+        help="create: processors (default: 2 where there are so many)",
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", default="", help="create: a Debian archive (default: this machine's own)"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="create: with today's packages, not those of the last machine"
+    )
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        type=int,
+        default=0,
+        help="start: of 127.0.0.1, for ssh (default: any that is free)",
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=float, default=0.0,
+        help=f"start: how long to wait for the engine (default: {machines.START_TIMEOUT_S:g}); "
+        f"stop: until it is ended by force (default: {machines.STOP_TIMEOUT_S:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--context", action="store_true", help="start: also make the Docker context manyfest-NAME"
+    )
+    parser.add_argument("--force", action="store_true", help="rm: also one that runs, or is broken")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """0 when it is done."""
+    if args.action != "list" and not args.name:
+        raise InputError(f"{args.action} which machine?", hint=f"manyfest machine {args.action} NAME")
+    if args.command and args.action != "ssh":
+        raise InputError(f"{args.action} takes one name, got also {' '.join(args.command)}")
+    actions = {"create": _create, "start": _start, "stop": _stop, "list": _list, "ssh": _ssh, "rm": _rm}
+    action: Callable[[argparse.Namespace, Console], int] = actions[args.action]
+    return action(args, console)
+
+
+def _create(args: argparse.Namespace, console: Console) -> int:
+    machine = machines.create(
+        args.name,
+        args.arch,
+        memory=_bytes(args.memory, "--memory"),
+        disk=_bytes(args.disk, "--disk"),
+        cpus=args.cpus,
+        mirror=args.mirror,
+        fresh=args.fresh,
+        on_step=console.say,
+    )
+    console.result(
+        _to_json(machine), f"{args.name}: {machine.record.platform}; manyfest machine start {args.name}"
+    )
+    return 0
+
+
+def _start(args: argparse.Namespace, console: Console) -> int:
+    if not 0 <= args.port < 65536:
+        raise InputError(f"--port {args.port}: expected 1 to 65535, or 0 for any")
+    machine = machines.start(
+        args.name, port=args.port, timeout_s=args.timeout or machines.START_TIMEOUT_S, on_step=console.say
+    )
+    context = _context(machine) if args.context else ""
+    if context:
+        console.say(f"docker --context {context} … asks it")
+    console.result({**_to_json(machine), "context": context or None}, f"DOCKER_HOST={machine.engine}")
+    return 0
+
+
+def _stop(args: argparse.Namespace, console: Console) -> int:
+    ran = machines.stop(args.name, timeout_s=args.timeout or machines.STOP_TIMEOUT_S, on_step=console.say)
+    console.result(
+        {"name": args.name, "was_running": ran},
+        f"{args.name}: stopped" if ran else f"{args.name}: was not running",
+    )
+    return 0
+
+
+def _list(args: argparse.Namespace, console: Console) -> int:
+    found = [machines.find(args.name)] if args.name else machines.all()
+    rows = [
+        (
+            machine.record.name,
+            str(machine.record.platform),
+            machine.state,
+            size(machine.record.memory),
+            size(_used(machine)),
+            machine.engine if machine.state == "running" else "-",
+        )
+        for machine in found
+    ]
+    text = (
+        table(("NAME", "PLATFORM", "STATE", "MEMORY", "DISK", "ENGINE"), rows, right=(3, 4)) if rows else ""
+    )
+    if not rows:
+        console.say("no machines; manyfest machine create ARCH makes one")
+    console.result({"machines": [_to_json(machine) for machine in found]}, text)
+    return 0
+
+
+def _ssh(args: argparse.Namespace, console: Console) -> int:
+    words = machines.connect(args.name).words(args.command, terminal=not args.command and os.isatty(0))
+    if not console.json:
+        console.flush()
+        # ssh in our place: its terminal, its signals, its exit code.
+        os.execv(words[0], words)  # noqa: S606 - without a shell is what is meant
+    console.document({"command": words})
+    return 0
+
+
+def _rm(args: argparse.Namespace, console: Console) -> int:
+    machines.remove(args.name, force=args.force)
+    _forget_context(args.name)
+    console.result({"removed": args.name}, f"{args.name}: removed")
+    return 0
+
+
+def _to_json(machine: Machine) -> dict[str, Any]:
+    record = machine.record
+    return {
+        "name": record.name,
+        "platform": str(record.platform),
+        "state": machine.state,
+        "engine": machine.engine if machine.state == "running" else None,
+        "ssh_port": machine.port or None,
+        "cpus": record.cpus,
+        "memory": record.memory,
+        "disk": record.disk,
+        "disk_used": _used(machine),
+        "created_at": round(record.created_at),
+        "folder": machine.folder,
+    }
+
+
+def _used(machine: Machine) -> int:
+    """Bytes that its disk takes here: what was never written takes none."""
+    try:
+        return os.stat(os.path.join(machine.folder, "disk.img")).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _bytes(text: str, option: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{option} {text}: expected a size such as 512M or 2G")
+    return int(match[1]) << (10 * _UNITS.index(match[2].upper() or " "))
+
+
+def _context(machine: Machine) -> str:
+    from manyfest.emulate.machine.context import make_context
+
+    return make_context(machine.record.name, machine.engine)
+
+
+def _forget_context(name: str) -> None:
+    from manyfest.emulate.machine.context import forget_context
+
+    forget_context(name)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``manyfest machine`` without QEMU: what it refuses, and what it shows of none. tests/real has the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANYFEST_DATA", str(tmp_path_factory.mktemp("m")))
+
+
+def test_no_machines(run: Run) -> None:
+    ran = run("machine")
+    assert (ran.out, ran.err) == ("", "no machines; manyfest machine create ARCH makes one\n")
+    assert run("machine", "list", "--json").json == {"machines": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("create", "z", "--arch", "vax"), 2, "machines can be amd64, 386, arm64, armhf, ppc64le, riscv64, s390x"),
+        (("create", "z"), 2, "no architecture of a machine"),
+        (("create", "../z", "--arch", "s390x"), 2, "expected a name of up to 31"),
+        (("create", "s390x", "--memory", "lots"), 2, "--memory lots: expected a size such as 512M or 2G"),
+        (("create", "s390x", "--memory", "1M"), 2, "expected at least 536870912"),
+        (("create",), 2, "manyfest machine create NAME"),
+        (("start", "z", "--port", "70000"), 2, "expected 1 to 65535"),
+        (("start", "z", "y"), 2, "takes one name, got also y"),
+        (("start", "z"), 3, "manyfest machine create z --arch ARCH makes one"),
+        (("stop", "z"), 3, "no machine 'z'"),
+        (("ssh", "z"), 3, "no machine 'z'"),
+        (("rm", "z"), 3, "no machine 'z'"),
+        (("explode", "z"), 2, "explode"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(words: tuple[str, ...], code: int, message: str, run: Run) -> None:
+    ran = run("machine", *words, ok=False)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+
+
+def test_no_qemu(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("manyfest.emulate.machine.outside._SBIN", "")
+    (tmp_path / "ssh").write_text("#!/bin/sh\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = run("machine", "create", "arm64", ok=False)
+    assert ran.code == 3
+    assert ran.err == (
+        "manyfest: error: no qemu-system-aarch64 on this machine\nhint: apt-get install qemu-system-arm\n"
+    )
+    assert run("machine", "list", "--json").json == {"machines": []}
