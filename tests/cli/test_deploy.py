@@ -287,6 +287,7 @@ def test_balance(run: Run, swarm: Swarm, image: str, tmp_path: Path, monkeypatch
         (("web", "--interval", "0"), 2, "expected seconds"),
         (("web", "--port", "9"), 2, "does not publish port 9 in host mode"),
         (("web", "--run", "cloud"), 2, "cloud"),
+        (("web", "--health", "healthz"), 2, "expected a path to ask each node for"),
         (("web", "--detach"), 2, "--detach: expected --run container or --run service"),
         (("web", "--run", "--image", "nginx:1"), 2, "--image: expected --run container or --run service"),
         (("web", "--run", "container", "--constraint", "node.role==worker"), 2, "expected --run service"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
     from manyfest.deploy.balance import Front, Upstream
+    from manyfest.deploy.health import Health
     from manyfest.engines.docker import Docker
     from manyfest.engines.runner import Runner
 
@@ -72,6 +73,10 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--fail-timeout", metavar="SECONDS", type=int, default=5, help="and for how long (default: 5)"
     )
+    parser.add_argument(
+        "--health", metavar="PATH", default="",
+        help="ask each node for this path, and leave out those that do not answer with 200 to 399",
+    )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--print", action="store_true", help="print the configuration (the default)")
     what.add_argument("--output", metavar="FILE", default="", help="write it to a file")
@@ -111,14 +116,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         from manyfest.engines.runner import Runner
 
         with Runner() as runner:
-            found = _first_look(runner, args, console)
-            return _until_interrupted(
-                args, console, runner, _there(args, console, runner, front, found), front, found
-            )
+            looking = _Looking(args, console, runner)
+            found = looking.first()
+            balancer = _there(args, console, runner, front, found)
+            return _until_interrupted(args, console, looking, balancer, front, found)
     with Docker() as engine:
-        found = _first_look(engine, args, console)
+        looking = _Looking(args, console, engine)
+        found = looking.first()
         if args.run:
-            return _until_interrupted(args, console, engine, _here(front, found), front, found)
+            return _until_interrupted(args, console, looking, _here(front, found), front, found)
     return _written(args, console, front, found)
 
 
@@ -207,29 +213,51 @@ def _stop(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _first_look(engine: Docker, args: argparse.Namespace, console: Console) -> list[Upstream]:
-    found = _look(engine, args)
-    if not found:
-        console.warn(f"no node runs {args.name} at this moment: every request is answered with 503")
-    return found
+class _Looking:
+    """Which nodes count, moment for moment."""
 
+    def __init__(self, args: argparse.Namespace, console: Console, engine: Docker) -> None:
+        from manyfest.deploy.health import Health
 
-def _look(engine: Docker, args: argparse.Namespace) -> list[Upstream]:
-    from manyfest.deploy.balance import upstreams
+        self._args, self._console, self._engine = args, console, engine
+        self._health = Health(args.health) if args.health else None
+        self._told: list[str] = []
 
-    try:
-        service = engine.service(args.name)
-    except NotFound as error:
-        raise NotFound(
-            f"there is no service {args.name}", hint="docker service ls shows what there is"
-        ) from error
-    return upstreams(service, engine.nodes(), engine.tasks(service["ID"]), args.port)
+    def first(self) -> list[Upstream]:
+        """With a word about there being none."""
+        found = self.now()
+        if not found:
+            name = self._args.name
+            self._console.warn(f"no node runs {name} at this moment: every request is answered with 503")
+        return found
+
+    def now(self) -> list[Upstream]:
+        """Raises :class:`NotFound`, and :class:`EngineError` when the manager is away."""
+        from manyfest.deploy.balance import upstreams
+
+        try:
+            service = self._engine.service(self._args.name)
+        except NotFound as error:
+            raise NotFound(
+                f"there is no service {self._args.name}", hint="docker service ls shows what there is"
+            ) from error
+        tasks = self._engine.tasks(service["ID"])
+        found = upstreams(service, self._engine.nodes(), tasks, self._args.port)
+        return found if self._health is None else self._well(self._health, found)
+
+    def _well(self, health: Health, found: Sequence[Upstream]) -> list[Upstream]:
+        good, told = health.well(found), health.told()
+        if told and told != self._told:
+            stay = "none is well, so all stay" if len(good) == len(found) else "left out"
+            self._console.warn(f"{stay}: {'; '.join(told)}")
+        self._told = told
+        return good
 
 
 def _until_interrupted(
     args: argparse.Namespace,
     console: Console,
-    engine: Docker,
+    looking: _Looking,
     balancer: AbstractContextManager[Balancer],
     front: Front,
     found: Sequence[Upstream],
@@ -245,7 +273,7 @@ def _until_interrupted(
                 )
                 return 0
             console.say(f"{front.service}: {_named(found)}; Ctrl-C ends it")
-            _follow(args, console, engine, nginx, front, found)
+            _follow(args, console, looking, nginx, front, found)
     except KeyboardInterrupt:
         console.say("stopped")
     return 0
@@ -254,7 +282,7 @@ def _until_interrupted(
 def _follow(
     args: argparse.Namespace,
     console: Console,
-    engine: Docker,
+    looking: _Looking,
     nginx: Balancer,
     front: Front,
     found: Sequence[Upstream],
@@ -264,8 +292,7 @@ def _follow(
     while True:
         try:
             nginx.wait(args.interval)
-            now = _look(engine, args)
-            before, found = found, _taken(nginx, found, now)
+            before, found = found, _taken(nginx, found, looking.now())
         except (EngineError, _NotTaken) as error:
             if not trouble:
                 console.warn(f"{error}; going on with the nodes known")
