@@ -118,7 +118,8 @@ class Node(Value):
     @property
     def is_up(self) -> bool:
         """Would a scheduler send it anything now?"""
-        return self.state in ("", "ready") and self.availability in ("", "active")
+        # A manager that has just started calls its nodes unknown until they tell, which takes seconds.
+        return self.state in ("", "ready", "unknown") and self.availability in ("", "active")
 
     def runs(self, platform: Platform) -> str:
         """``native``, ``emulated``, ``unknown`` (nobody knows the processor's level) or ``no``."""

@@ -17,7 +17,7 @@ import re
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.balance import render
-from manyfest.deploy.converge import Clock, Target, undo, wait
+from manyfest.deploy.converge import Clock, Target, next_generation, undo, wait
 from manyfest.deploy.nginx import CLOSING_S, settle
 from manyfest.errors import DeployError, InputError, NotFound
 
@@ -234,7 +234,7 @@ class ServiceNginx:
             lambda text: test_once(self._engine, self._image, text),
         )
         old = None if before is None else before["Spec"]
-        spec = self._spec(self._config(text), old)
+        spec = self._spec(self._config(text), before)
         if before is None:
             service = self._engine.create_service(spec, self._auth)
         elif _same(spec, before["Spec"]):
@@ -276,7 +276,6 @@ class ServiceNginx:
             "StopGracePeriod": STOP_S * _NANO,
             "Configs": [dict(config)],
         }
-        generation = int(((before or {}).get("TaskTemplate") or {}).get("ForceUpdate") or 0)
         return {
             "Name": self.name,
             "Labels": {LABEL: self._service},
@@ -286,7 +285,7 @@ class ServiceNginx:
                 "Networks": [{"Target": "host"}],
                 "Placement": {"Constraints": list(self._constraints)},
                 "RestartPolicy": {"Condition": "any", "Delay": _NANO},
-                "ForceUpdate": generation + (before is not None),
+                "ForceUpdate": 0 if before is None else next_generation(before),
             },
             "UpdateConfig": {"Parallelism": 1, "Order": "start-first", "FailureAction": "pause"},
         }

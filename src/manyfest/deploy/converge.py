@@ -33,6 +33,7 @@ __all__ = [
     "Watch",
     "explain",
     "look",
+    "next_generation",
     "undo",
     "wait",
 ]
@@ -65,6 +66,16 @@ _EXPLAINED: tuple[tuple[str, bool, str], ...] = (
     (r"permission denied", True, "the program in the image may not be executed"),
     (r"non-zero exit|ended with exit code 0", False, "a service has to stay; its program ended"),
 )  # fmt: skip
+
+
+def next_generation(service: Mapping[str, Any]) -> int:
+    """A ``ForceUpdate`` that no task of a service (as the API shows it) has ever had.
+
+    One more than now is not enough: going back brings the old number back, and the next deployment would take the
+    failed tasks of this one for its own. The version of a service only grows.
+    """
+    had = int((service["Spec"].get("TaskTemplate") or {}).get("ForceUpdate") or 0)
+    return max(had + 1, int(service["Version"]["Index"]))
 
 
 class Clock:
@@ -337,7 +348,8 @@ def look(
     up = {
         node["ID"]
         for node in nodes
-        if node["Status"].get("State") == "ready" and node["Spec"].get("Availability") == "active"
+        if node["Status"].get("State") in ("ready", "unknown")
+        and node["Spec"].get("Availability") == "active"
     }
     mine = [task for task in tasks if int(task["Spec"].get("ForceUpdate") or 0) == target.generation]
     slots: dict[str, list[Mapping[str, Any]]] = {}

@@ -151,10 +151,12 @@ def service_spec(
     before: Mapping[str, Any] | None = None,
     *,
     force: bool = False,
+    generation: int = 1,
 ) -> dict[str, Any]:
     """The API's ServiceSpec. ``image`` is pinned; ``before`` is the spec of the service that is there.
 
-    What changes tasks also raises ``ForceUpdate``, by which the tasks of this deployment are told from older ones.
+    What changes tasks also sets ``ForceUpdate`` to ``generation``, by which the tasks of this deployment are told from
+    older ones: :func:`~manyfest.deploy.converge.next_generation`.
     Raises :class:`InputError` for a change of mode, which Swarm has not.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(before)) if before is not None else {"Name": wish.name}
@@ -183,7 +185,7 @@ def service_spec(
         endpoint["Ports"] = [port.to_json() for port in wish.ports]
     _rolling(wish, spec)
     if before is not None and (force or _changes_tasks(before, spec)):
-        template["ForceUpdate"] = int(template.get("ForceUpdate") or 0) + 1
+        template["ForceUpdate"] = generation
     return spec
 
 

@@ -81,13 +81,18 @@ def test_only_live_nodes_with_a_running_task() -> None:
         node("d", "10.0.0.4"),
         node("e", "10.0.0.5"),
         node("m", "0.0.0.0", ManagerStatus={"Addr": "10.0.0.9:2377"}),
+        node("u", "10.0.0.6", state="unknown"),
     ]
     tasks = [
         task("a", 30000), task("b"), task("c"), task("d", state="starting"), task("e", desired="shutdown"),
-        task("m"), task("gone"),
+        task("m"), task("gone"), task("u"),
     ]  # fmt: skip
     found = upstreams(service(*PORTS), nodes, tasks)
-    assert [(each.node, str(each)) for each in found] == [("a", "10.0.0.1:30000"), ("m", "10.0.0.9:8082")]
+    assert [(each.node, str(each)) for each in found] == [
+        ("a", "10.0.0.1:30000"),
+        ("m", "10.0.0.9:8082"),
+        ("u", "10.0.0.6:8082"),  # The manager has just started, and does not know yet.
+    ]
 
 
 def test_several_tasks_on_a_node() -> None:

@@ -8,7 +8,18 @@ from typing import Any, cast
 
 import pytest
 
-from manyfest.deploy.converge import SETTLE_S, SILENT_S, Clock, Outcome, Target, explain, look, undo, wait
+from manyfest.deploy.converge import (
+    SETTLE_S,
+    SILENT_S,
+    Clock,
+    Outcome,
+    Target,
+    explain,
+    look,
+    next_generation,
+    undo,
+    wait,
+)
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound
 
@@ -247,3 +258,22 @@ def test_a_program_that_ends_well_has_still_ended() -> None:
     (failure,) = seen.failures
     assert failure.error == "it ended with exit code 0"
     assert explain(failure.error)[0] == "a service has to stay; its program ended"
+
+
+def test_a_node_that_the_manager_does_not_know_yet_is_expected(clock: Fast) -> None:
+    """As after its own restart: not counting it would be a success with a node too few."""
+    engine = Engine(clock, lambda at: [task("a", "running"), *([task("b", "running")] if at > 6 else [])])
+    engine.nodes_ = [node("a"), node("b", "unknown")]
+    outcome = watch(engine)
+    assert (outcome.ok, outcome.seen.expected, outcome.seen.running) == (True, 2, 2)
+    assert outcome.seconds > 6
+
+
+def test_generations_are_never_used_twice() -> None:
+    """Going back brings the old number back; the version of the service goes on."""
+    service = {"Version": {"Index": 20}, "Spec": {"TaskTemplate": {}}}
+    assert next_generation(service) == 20
+    tried = {"Version": {"Index": 31}, "Spec": {"TaskTemplate": {"ForceUpdate": 20}}}
+    back = {"Version": {"Index": 45}, "Spec": {"TaskTemplate": {"ForceUpdate": 0}}}
+    assert (next_generation(tried), next_generation(back)) == (31, 45)
+    assert next_generation({"Version": {"Index": 3}, "Spec": {"TaskTemplate": {"ForceUpdate": 7}}}) == 8

@@ -195,13 +195,15 @@ class _Deployment:
         self.shown: dict[str, Any] = {}
 
     def run(self) -> int:
+        from manyfest.deploy.converge import next_generation
         from manyfest.deploy.swarm import refuse_taken_ports, service_spec
 
         nodes = self._nodes()
         before = _existing(self.engine, self.wish.name)
         old = before["Spec"] if before else None
         image, placement = self._placement(nodes, old)
-        spec = service_spec(self.wish, image, placement, old, force=self.args.force)
+        generation = next_generation(before) if before else 0
+        spec = service_spec(self.wish, image, placement, old, force=self.args.force, generation=generation)
         self._announce(image, placement, spec, before)
         if self.args.dry_run:
             self.console.result(self.shown, _plan_text(self.shown))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from manyfest.deploy.converge import next_generation
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.parts import NAMESPACE
 from manyfest.deploy.swarm import APART
@@ -192,10 +193,9 @@ def service_step(
             f"{service.where}: the service {service.name} is {kind}, and Swarm cannot change that",
             hint=f"manyfest deploy --remove {service.name}, then deploy the stack again",
         )
-    generation = int((old.get("TaskTemplate") or {}).get("ForceUpdate") or 0)
     if same(spec, old) and not force:
         return ServiceStep(service, "unchanged", dict(old), before, placement)
-    spec["TaskTemplate"]["ForceUpdate"] = generation + 1
+    spec["TaskTemplate"]["ForceUpdate"] = next_generation(before)
     return ServiceStep(service, "update", spec, before, placement)
 
 
