@@ -82,6 +82,21 @@ def mirror() -> str:
         pytest.skip(str(error))
 
 
+def closure(architecture: str, wanted: tuple[str, ...], suite: str) -> list[Path]:
+    """The files of packages of a release with all that they depend on, as apt would install them on an empty system;
+    skips where they cannot be had."""
+    need("apt-get", package="apt")
+    need("dpkg-deb", package="dpkg")
+    folder = cache_folder() / f"debian-{suite}" / architecture
+    stamp = folder / "wanted"
+    if not stamp.exists() or stamp.read_text().split() != list(wanted):
+        words = ["install", "-y", "--no-install-recommends", "--download-only", *wanted]
+        if not _apt(architecture, folder, words, suite):
+            pytest.skip(f"no network to Debian's archive for {suite} of {architecture}")
+        stamp.write_text(" ".join(wanted))
+    return sorted(folder.glob("*.deb"))
+
+
 def tar_of(package: Path) -> bytes:
     """What a package installs, as a tar archive: a layer."""
     return subprocess.run(
@@ -94,7 +109,12 @@ def _there(folder: Path) -> dict[str, Path]:
 
 
 def _download(architecture: str, folder: Path, names: list[str]) -> None:
-    """With lists and configuration of its own: nothing of the machine's apt is read but its proxy, nothing written."""
+    _apt(architecture, folder, ["download", *names], "bookworm")
+
+
+def _apt(architecture: str, folder: Path, words: list[str], suite: str) -> bool:
+    """Have apt put packages into ``folder``, with lists and configuration of its own: nothing of the machine's apt is
+    read but its proxy, nothing written. Did it?"""
     work = folder / "apt"
     for part in (
         "lists/partial",
@@ -104,7 +124,7 @@ def _download(architecture: str, folder: Path, names: list[str]) -> None:
         "etc/sources.list.d",
     ):
         (work / part).mkdir(parents=True, exist_ok=True)
-    source = f"deb [signed-by={KEYRING}] {mirror()} bookworm main\n"
+    source = f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n"
     (work / "etc" / "sources.list").write_text(source)
     for setting in Path("/etc/apt/apt.conf.d").glob("*"):
         shutil.copy(setting, work / "etc" / "apt.conf.d")
@@ -113,10 +133,12 @@ def _download(architecture: str, folder: Path, names: list[str]) -> None:
         "Dir::State::Lists": work / "lists",
         "Dir::State::status": "/dev/null",
         "Dir::Cache": work,
+        "Dir::Cache::archives": f"{folder}/",
         "APT::Architecture": architecture,
         "APT::Architectures": architecture,
         "Acquire::Languages": "none",
     }
+    (folder / "partial").mkdir(exist_ok=True)
     command = [
         "apt-get",
         "-qq",
@@ -125,8 +147,11 @@ def _download(architecture: str, folder: Path, names: list[str]) -> None:
     if os.geteuid() == 0:
         command += ["-o", "APT::Sandbox::User=root"]
     try:
-        for words in (["update"], ["download", *names]):
-            subprocess.run([*command, *words], cwd=folder, check=False, capture_output=True, timeout=_LIMIT_S)
+        for each in (["update"], words):
+            done = subprocess.run(
+                [*command, *each], cwd=folder, check=False, capture_output=True, timeout=_LIMIT_S
+            )
     except subprocess.TimeoutExpired:
-        return
+        return False
     shutil.rmtree(work)
+    return done.returncode == 0
