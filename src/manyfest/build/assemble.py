@@ -383,7 +383,7 @@ class _Run:
         if entry is not None and entry.content is not None and entry.size <= _MAX_PASSWD:
             stream = entry.content.open()
             try:
-                lines = stream.read().decode("utf-8", "replace").splitlines()
+                lines = stream.read().decode("utf-8", "replace").split("\n")
             finally:
                 stream.close()
             for line in lines:

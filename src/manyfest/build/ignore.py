@@ -51,7 +51,8 @@ def matcher_for(folder: str, dockerfile: str) -> tuple[PatternMatcher, str]:
         if len(text) > _MAX_IGNORE:
             raise InvalidProject(f"{path}: more than {_MAX_IGNORE} bytes")
         try:
-            return PatternMatcher(text.removeprefix("\ufeff").splitlines()), path
+            # Only a line feed ends a line for engines; blanks, a carriage return too, are taken off the patterns.
+            return PatternMatcher(text.removeprefix("\ufeff").split("\n")), path
         except ValueError as error:
             raise InvalidProject(f"{path}: {error}") from error
     return PatternMatcher([]), ""

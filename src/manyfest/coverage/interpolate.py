@@ -55,7 +55,7 @@ def interpolate(
 def read_env(text: str) -> dict[str, str]:
     """The variables of a ``.env`` file: ``NAME=value`` lines, quotes taken off, comments and ``export`` allowed."""
     found: dict[str, str] = {}
-    for raw in text.splitlines():
+    for raw in text.split("\n"):
         line = raw.strip().removeprefix("export ").lstrip()
         name, equals, value = line.partition("=")
         if not equals or not _NAME.fullmatch(name.strip()):

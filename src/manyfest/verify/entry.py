@@ -273,7 +273,7 @@ def _first_word(script: str) -> str:
     """The program that a shell's text starts with; empty when only a shell could tell."""
     text = script.strip()
     try:
-        words = shlex.split(text.splitlines()[0][:_MAX_SCRIPT], comments=True) if text else []
+        words = shlex.split(text.split("\n")[0][:_MAX_SCRIPT], comments=True) if text else []
     except ValueError:
         return ""
     while words and (words[0] == "exec" or _is_assignment(words[0])):
@@ -306,7 +306,7 @@ def _user(programs: Programs, settings: dict[str, Any], result: Start) -> None:
     name = user.partition(":")[0].strip() if isinstance(user, str) else ""
     if not name or name.isdigit() or name == "root":
         return
-    names = {line.partition(":")[0] for line in programs.tree.text("/etc/passwd").splitlines()}
+    names = {line.partition(":")[0] for line in programs.tree.text("/etc/passwd").split("\n")}
     if name not in names:
         message = f"the user {name!r} is not in the image's /etc/passwd"
         says = f"unable to find user {name}: no matching entries in passwd file"

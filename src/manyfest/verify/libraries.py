@@ -256,7 +256,7 @@ def _ld_so_conf(tree: Tree) -> Iterator[str]:
     """The folders of /etc/ld.so.conf and of what it includes."""
     queue = ["/etc/ld.so.conf"]
     for path in queue:
-        for line in tree.text(path).splitlines():
+        for line in tree.text(path).split("\n"):
             words = line.partition("#")[0].replace(",", " ").split()
             if words[:1] == ["include"]:
                 for pattern in words[1:]:

@@ -51,7 +51,7 @@ def packages(databases: Iterable[tuple[str, str]], paths: Iterable[str]) -> dict
     found: dict[str, dict[str, str]] = {}
     for path, lines in databases:
         manager = "apk" if "apk/db/" in path else "dpkg"
-        pairs = (line.partition("\t") for line in lines.splitlines())
+        pairs = (line.partition("\t") for line in lines.split("\n"))
         found.setdefault(manager, {}).update({name: version for name, _, version in pairs if name})
     for path in paths:
         if path in _RPM:

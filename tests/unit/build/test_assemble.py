@@ -223,6 +223,14 @@ def test_an_ignored_source_says_so(kitchen: Kitchen) -> None:
     assert "it is there, but" in caught.value.hint
 
 
+def test_only_a_line_feed_ends_a_pattern(kitchen: Kitchen) -> None:
+    """As for engines: other characters that end lines elsewhere are part of names."""
+    for name in ("a\u2028b", "b", "c"):
+        kitchen.write(f"ctx/{name}", name)
+    kitchen.write(".dockerignore", "ctx/a\u2028b\r\nctx/c\r\n")
+    assert list(files_of(kitchen.build("FROM scratch\nCOPY ctx /\n"))) == ["b"]
+
+
 def test_the_dockerfiles_own_ignore_file_goes_first(kitchen: Kitchen) -> None:
     """And alone."""
     for name in ("a", "b"):

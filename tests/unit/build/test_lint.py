@@ -266,6 +266,18 @@ def test_intrinsics_need_a_guard(tmp_path: Path) -> None:
     assert lint(tmp_path, "a.c", "#if defined(__x86_64__)\n#include <immintrin.h>\n#endif\n") == []
 
 
+def test_lines_end_where_the_tools_end_them(tmp_path: Path) -> None:
+    """At line feeds alone: form feeds part the sections of C sources, and a comment may hold any character."""
+    text = "/* one */\n\f\n/* two\x0b\x1c\u2028 */\r\n#include <immintrin.h>\r\n"
+    assert lint(tmp_path, "a.c", text) == [
+        ("unguarded-intrinsics", 4, "#ifdef __x86_64__\n#include <immintrin.h>\n#endif")
+    ]
+    (tmp_path / "a.c").unlink()
+    comment = "# \u2028curl -O https://example.com/tool-amd64\n"
+    assert lint(tmp_path, "get.sh", f"{comment}curl -O https://example.com/x-amd64\n")[0][1] == 2
+    assert len(lint(tmp_path, "get.sh", comment)) == 0
+
+
 WORKFLOW = """\
     on: push
     jobs:

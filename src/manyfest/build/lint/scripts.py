@@ -11,6 +11,7 @@ from manyfest.build.lint.words import (
     constant_goarch,
     for_any,
     is_chosen_by_case,
+    lines_of,
     one_arch_url,
     shell_variable,
     tuned,
@@ -26,7 +27,7 @@ __all__ = ["inspect_script"]
 
 def inspect_script(path: str, text: str, *, make: bool = False) -> Iterator[Finding]:
     """Every finding in a shell script, or in a Makefile (``make``)."""
-    lines = text.splitlines()
+    lines = lines_of(text)
     # A file that builds several architectures, one line each, names each of them on purpose.
     several = len({arch for line in lines if (arch := constant_goarch(line))}) > 1
     for index, line in enumerate(lines):

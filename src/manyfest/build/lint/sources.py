@@ -10,6 +10,7 @@ import os
 import re
 
 from manyfest.build.lint.finding import RULES, Finding
+from manyfest.build.lint.words import lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def inspect_go(files: Mapping[str, str]) -> Iterator[Finding]:
 def inspect_c(path: str, text: str) -> Iterator[Finding]:
     """Headers of one architecture's instructions that no ``#if`` guards."""
     depth_guarded: list[bool] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         directive = re.match(r"\s*#\s*(if|ifdef|ifndef|elif|else|endif)\b(.*)", line)
         if directive is not None:
             _step(depth_guarded, directive[1], directive[2])

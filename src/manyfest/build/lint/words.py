@@ -11,6 +11,7 @@ __all__ = [
     "constant_goarch",
     "for_any",
     "is_chosen_by_case",
+    "lines_of",
     "names_one",
     "one_arch_url",
     "shell_variable",
@@ -50,6 +51,12 @@ _PLATFORM_WORDS = (
     "BUILDARCH",
     "dpkg --print-architecture",
 )
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines as shells, make and compilers end them. :meth:`str.splitlines` also ends them at form feeds, which C
+    sources are full of, and at some characters of Unicode."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def names_one(text: str) -> str:
