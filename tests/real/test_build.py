@@ -9,28 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.real.corpus import BASE, CASES, Case, write_files
 from tests.real.parts import Host, Registry, need, wait_for
+from tests.unit.build.seen import seen
 
-from manyfest.content.document import Document, ImageConfig
 from manyfest.emulate.programs import program
-from manyfest.indexes.select import image_for
 from manyfest.platforms import Platform
-from manyfest.stores._inflate import Inflated
-from manyfest.stores.base import Source, read
 from manyfest.stores.dockerarchive import DockerArchive
 from manyfest.stores.layout import Layout
 
 pytestmark = pytest.mark.real
 
 DOCKER = "/usr/bin/docker"
-FIELDS = ("Env", "Entrypoint", "Cmd", "WorkingDir", "User", "ExposedPorts", "Volumes", "Labels", "Healthcheck",
-          "StopSignal", "Shell", "OnBuild")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -92,57 +86,6 @@ def buildah(here: Host, case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     archive = here.home / f"buildah-{case.name}.tar"
     here.run("buildah", *storage, "push", "-q", f"parity-{case.name}", f"docker-archive:{archive}")
     return seen(DockerArchive(str(archive)), "")
-
-
-def seen(source: Source, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An image's settings and its files as its layers leave them, read without our builder's code."""
-    document = image_for(source, source.resolve(name), Platform.parse("linux/amd64"))
-    config = ImageConfig(read(source, document.manifest.config)).json.get("config") or {}
-    return settings(config), files(source, document)
-
-
-def settings(config: dict[str, Any]) -> dict[str, Any]:
-    found = {key: config.get(key) or None for key in FIELDS}
-    found["Env"] = sorted(config.get("Env") or [])
-    found["WorkingDir"] = config.get("WorkingDir") or "/"
-    labels = dict(config.get("Labels") or {})
-    labels.pop("io.buildah.version", None)
-    found["Labels"] = labels or None
-    return found
-
-
-def files(source: Source, document: Document) -> dict[str, Any]:
-    """Path -> what it is. Times are left out: ours are all alike."""
-    found: dict[str, Any] = {}
-    for layer in document.manifest.layers:
-        stream = source.open(layer)
-        compressed = layer.media_type.endswith("gzip")
-        with tarfile.open(fileobj=Inflated(stream, "x") if compressed else stream, mode="r|") as archive:  # type: ignore[call-overload]
-            lay(archive, found)
-    return found
-
-
-def lay(archive: tarfile.TarFile, found: dict[str, Any]) -> None:
-    for member in archive:
-        path = member.name.strip("/").removeprefix("./")
-        folder, _, name = path.rpartition("/")
-        if name.startswith(".wh."):
-            gone = f"{folder}/{name.removeprefix('.wh.')}".lstrip("/")
-            for each in [p for p in found if p == gone or p.startswith(f"{gone}/")]:
-                del found[each]
-            continue
-        if not path or path == ".":
-            continue
-        stream = archive.extractfile(member) if member.isreg() else None
-        data = stream.read() if stream is not None else None
-        if member.islnk():
-            found[path] = found[member.linkname.strip("/")]
-            continue
-        mode = None if member.issym() else member.mode & 0o7777
-        found[path] = (member.type, mode, member.uid, member.gid, member.linkname, data)
-    for path in list(found):
-        for i in [i for i, c in enumerate(path) if c == "/"]:
-            found.setdefault(path[:i], (tarfile.DIRTYPE, 0o755, 0, 0, "", None))
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

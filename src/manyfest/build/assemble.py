@@ -14,13 +14,13 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from manyfest.build import settings
+from manyfest.build import modes, settings
 from manyfest.build.copying import Copying, copied, folders
 from manyfest.build.dockerfile import parse_trigger
 from manyfest.build.expand import PROXIES, Scope, platform_args
 from manyfest.build.layer import Bytes, Entry
 from manyfest.build.tree import Tree
-from manyfest.errors import BuildError, InvalidPlatform, InvalidProject
+from manyfest.errors import BuildError, InputError, InvalidPlatform, InvalidProject
 from manyfest.platforms import Platform
 
 if TYPE_CHECKING:
@@ -155,8 +155,9 @@ class Assembler:
     def _global_args(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for step in self.recipe.globals:
-            scope = Scope(self.recipe.escape, {**self._platform_args, **found}, self.recipe.where(step.line))
+            where = self.recipe.where(step.line)
             for word in step.args:
+                scope = Scope(self.recipe.escape, {**self._platform_args, **found}, where)
                 name, equals, value = word.partition("=")
                 if name in self.given:
                     self.used.add(name)
@@ -472,12 +473,13 @@ def _heredocs(step: Step, scope: Scope) -> Tree:
     return tree
 
 
-def _mode(text: str, where: str) -> int | None:
+def _mode(text: str, where: str) -> modes.Mode | None:
     if not text:
         return None
-    if not re.fullmatch(r"[0-7]{1,5}", text) or int(text, 8) > 0o7777:
-        raise InvalidProject(f"{where}: --chmod={text}: expected an octal mode such as 755 or 0644")
-    return int(text, 8)
+    try:
+        return modes.parse(text)
+    except InputError as error:
+        raise InvalidProject(f"{where}: --chmod={error}", hint=error.hint) from error
 
 
 def _ignore(_: str) -> None:

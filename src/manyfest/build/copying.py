@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from manyfest.build.archives import Spool
+    from manyfest.build.modes import Mode
     from manyfest.build.tree import Tree
 
 __all__ = ["Copying", "Placement", "copied", "folders"]
@@ -41,7 +42,7 @@ class Copying(Value):
     """One COPY or ADD, its words already expanded.
 
     ``folder``: where relative destinations start. ``unpack``: local archives are taken apart. ``owner`` is ``None``
-    where the files' own is kept, ``mode`` likewise.
+    where the files' own is kept, ``mode`` likewise; else it gives a file's mode from that which it has.
     """
 
     __slots__ = (
@@ -60,7 +61,7 @@ class Copying(Value):
     exclude: tuple[str, ...]
     folder: str
     link: bool
-    mode: int | None
+    mode: Mode | None
     owner: tuple[int, int] | None
     parents: bool
     sources: tuple[str, ...]
@@ -76,7 +77,7 @@ class Copying(Value):
         folder: str = "/",
         exclude: tuple[str, ...] = (),
         link: bool = False,
-        mode: int | None = None,
+        mode: Mode | None = None,
         owner: tuple[int, int] | None = None,
         parents: bool = False,
         unpack: bool = False,
@@ -132,8 +133,11 @@ class Placement:
         made = self._made.get(path)
         return made.kind == "dir" if made is not None else self._tree.is_folder(path)
 
-    def put(self, entry: Entry, path: str) -> None:
-        """Place an entry, and the folders on the way that nobody has made yet."""
+    def put(self, entry: Entry, path: str, *, archived: bool = False) -> None:
+        """Place an entry, and the folders on the way that nobody has made yet.
+
+        ``archived``: it is from an archive, which ``--chmod`` leaves alone; folders that it only implies are root's.
+        """
         parent, name = posixpath.split(path)
         path = posixpath.join(self.folder(parent), name)
         if entry.kind == "dir":
@@ -143,16 +147,21 @@ class Placement:
                 f"{self._copying.where}: /{path} is a folder, cannot be replaced by a file",
                 hint="end the destination with / to copy into the folder",
             )
-        self.make_parents(path)
-        self._made[path] = entry.moved(path, owner=self._copying.owner, mode=self._copying.mode)
+        self.make_parents(path, owner=(0, 0) if archived else None)
+        change = None if archived else self._copying.mode
+        mode = None if change is None else change.of(entry.mode, is_folder=entry.kind == "dir")
+        self._made[path] = entry.moved(path, owner=self._copying.owner, mode=mode)
 
-    def make_parents(self, path: str) -> None:
+    def make_parents(self, path: str, owner: tuple[int, int] | None = None) -> None:
         """Folders on the way that nobody has made yet."""
+        mode = 0o755
+        if self._copying.parents and self._copying.mode is not None:
+            mode = self._copying.mode.of(mode, is_folder=True)
         for parent in folders(path):
             if not self.is_folder(parent):
                 self._refuse_file(parent)
-                uid, gid = self._copying.owner or (0, 0)
-                self._made[parent] = Entry(parent, "dir", 0o755, uid=uid, gid=gid)
+                uid, gid = owner or self._copying.owner or (0, 0)
+                self._made[parent] = Entry(parent, "dir", mode, uid=uid, gid=gid)
 
     def _folder_at(self, path: str) -> str:
         """The folder that a path is, also through a link: a layer's folder entry would replace the link."""
@@ -202,7 +211,9 @@ def _place(
     excluded = _excluder(copying)
     target = copying.target
     if copying.parents:
-        target = posixpath.join(target, _kept(source, match))
+        kept = _kept(source, match)
+        _keep_parents(placement, copying, origin, match, f"{kept}/" if entry.kind == "dir" else kept)
+        target = posixpath.join(target, kept)
     if entry.kind == "dir":
         inner = placement.folder(target)
         if inner:
@@ -226,6 +237,16 @@ def _place(
     placement.put(entry, target)
 
 
+def _keep_parents(placement: Placement, copying: Copying, origin: Origin, match: str, kept: str) -> None:
+    """Make the folders that ``--parents`` keeps, as they are in the source."""
+    prefix = match[: len(match) - len(kept.rstrip("/"))]
+    for folder in folders(kept):
+        path = posixpath.join(copying.target, folder)
+        there = origin.find(origin.resolve(prefix + folder))
+        if there is not None and not placement.is_folder(placement.folder(path)):
+            placement.put(there, path)
+
+
 def _unpack(placement: Placement, copying: Copying, content: DiskFile, spools: list[Spool]) -> None:
     spool = spool_file(content.path, f"archive:{content.key}")
     spools.append(spool)
@@ -242,7 +263,7 @@ def _unpack(placement: Placement, copying: Copying, content: DiskFile, spools: l
                 )
             entry = named.moved(entry.path)
         members[entry.path] = entry
-        placement.put(entry, posixpath.join(target, entry.path))
+        placement.put(entry, posixpath.join(target, entry.path), archived=True)
 
 
 def _matches(origin: Origin, source: str, copying: Copying) -> list[str]:

@@ -189,7 +189,7 @@ def test_archives(kitchen: Kitchen) -> None:
         ("COPY --from=1 a /", r"--from=1: no such stage before this one"),
         ("COPY --from=$X a /", r"variables are not replaced here"),
         ("COPY --chown=web a /", r"Dockerfile:2: web: the image's /etc/passwd has no web"),
-        ("COPY --chmod=u+x a /", r"--chmod=u\+x: expected an octal mode"),
+        ("COPY --chmod=u+y a /", r"--chmod=u\+y: expected a mode such as 755"),
         ("ADD https://x.example/y /", r"ADD https://x.example/y: remote files are not fetched"),
         ("ADD git@x.example:y.git /", r"remote files are not fetched"),
         ("EXPOSE 70000", r"Dockerfile:2: EXPOSE 70000"),
