@@ -252,3 +252,38 @@ def test_build_args_of_the_environment(
     assert "build argument B is given, but no ARG of that name was met" in ran.err
     shown = run("inspect", f"oci:{tmp_path}/out:1", "--all", "--json").json
     assert shown["platforms"][0]["config"]["config"]["Labels"] == {"a": "from outside"}
+
+
+@pytest.mark.parametrize("words", [[], ["--keep-going"]])
+def test_a_failed_platform_does_not_lose_the_others(run: Run, project: Path, words: list[str]) -> None:
+    """What was compiled is kept, and with --keep-going all others are; the next build does only the rest."""
+    (project / "Dockerfile").write_text("FROM scratch\nCOPY out /\n")
+    text = """image: x
+platforms: [linux/amd64, linux/arm64, linux/s390x, linux/riscv64]
+compile:
+  run: 'case {arch} in s390x|arm64) test ! -e $FLAGS/broken;; esac && echo {arch} > {out}/out'
+  outputs: [out]
+"""
+    flags = project.parent / "flags"
+    flags.mkdir()
+    (flags / "broken").write_text("")
+    (project / "manyfest.yaml").write_text(text.replace("$FLAGS", str(flags)))
+    failed = run("build", "-t", "oci:o:1", *words, "-v", ok=False)
+    assert failed.code == 3
+    assert not (project / "o").exists()
+    if words:
+        assert "2 of 4 platforms failed\ncompiling for linux/arm64 ended" in failed.err
+        assert "\ncompiling for linux/s390x ended with exit code 1" in failed.err
+        assert "what was compiled is kept: the same command compiles only the rest" in failed.err
+        assert failed.err.count("compiled for") == 2
+    (flags / "broken").unlink()
+    ran = run("build", "-t", "oci:o:1", "-v")
+    told = sorted(line for line in ran.err.splitlines() if line.startswith("compiled for"))
+    if words:
+        assert told == [
+            "compiled for linux/amd64 (unchanged)",
+            "compiled for linux/arm64",
+            "compiled for linux/riscv64 (unchanged)",
+            "compiled for linux/s390x",
+        ]
+    assert ran.last.startswith("sha256:")

@@ -384,25 +384,8 @@ class _Work:
     def _compile(self) -> dict[Platform, dict[str, str]]:
         if self.compiler is None:
             return {}
-        compiler = self.compiler
-
-        def one(platform: Platform) -> dict[str, str]:
-            try:
-                return compiler.run(platform)
-            except BaseException:
-                compiler.stop()
-                raise
-
-        try:
-            if compiler.is_shared:
-                outputs = one(self.options.platforms[0])
-                compiler.refuse_programs(self.options.platforms, outputs)
-                return dict.fromkeys(self.options.platforms, outputs)
-            made = self.pool.map(one, self.options.platforms)
-        except BaseException:
-            compiler.stop()
-            raise
-        return dict(zip(self.options.platforms, made, strict=True))
+        keep_going = self.engines is not None and self.engines.keep_going
+        return self.compiler.run_all(self.options.platforms, self.pool, keep_going=keep_going)
 
     def _compiled(self, platform: Platform, reused: bool) -> None:
         with self._lock:

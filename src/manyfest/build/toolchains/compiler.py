@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from manyfest.build.ignore import OWN_FOLDER
 from manyfest.build.toolchains.presets import SHARED, setup
 from manyfest.engines.processes import end
-from manyfest.errors import BuildError, InvalidProject
+from manyfest.errors import BuildError, Error, InvalidProject
 from manyfest.platforms import names, normalise
 from manyfest.stores.pool import Stopped
 from manyfest.values import Value
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from manyfest.build.cache import Cache, Hashes
     from manyfest.build.toolchains.setup import Compile
     from manyfest.platforms import Platform
+    from manyfest.stores.pool import Pool
 
 __all__ = ["Compiler", "Job"]
 
@@ -181,6 +182,38 @@ class Compiler:
                 if self.wanted.once
                 else "toolchain: custom runs the command for each platform",
             )
+
+    def run_all(
+        self, platforms: Sequence[Platform], pool: Pool, *, keep_going: bool = False
+    ) -> dict[Platform, dict[str, str]]:
+        """:meth:`run` for all, side by side. With ``keep_going`` one that fails does not end the others.
+
+        Raises the first failure, or one for all. What succeeded need not be compiled again.
+        """
+        failed: dict[Platform, Error] = {}
+
+        def one(platform: Platform) -> dict[str, str]:
+            try:
+                return self.run(platform)
+            except Error as error:
+                if not keep_going:
+                    self.stop()
+                    raise
+                failed[platform] = error
+                return {}
+
+        try:
+            if self.is_shared:
+                outputs = self.run(platforms[0])
+                self.refuse_programs(platforms, outputs)
+                return dict.fromkeys(platforms, outputs)
+            made = dict(zip(platforms, pool.map(one, platforms), strict=True))
+        except BaseException:
+            self.stop()
+            raise
+        if failed:
+            raise _several([failed[platform] for platform in platforms if platform in failed], len(platforms))
+        return made
 
     def run(self, platform: Platform) -> dict[str, str]:
         """Compile for a platform unless nothing changed. Returns where each output is.
@@ -454,3 +487,13 @@ def _tail(output: object) -> str:
 
 def _ignore(_: Platform, __: bool) -> None:
     pass
+
+
+def _several(failed: Sequence[Error], count: int) -> BuildError:
+    """What ``keep_going`` ends with."""
+    kept = "what was compiled is kept: the same command compiles only the rest"
+    hint = "\n".join(dict.fromkeys([*(error.hint for error in failed if error.hint), kept]))
+    told = "\n".join(map(str, failed))
+    return BuildError(
+        told if len(failed) == 1 else f"{len(failed)} of {count} platforms failed\n{told}", hint=hint
+    )

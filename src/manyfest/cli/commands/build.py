@@ -117,7 +117,7 @@ def _configure_engines(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--keep-going", action="store_true",
-        help="let engines finish the other platforms when one fails; nothing is pushed, and the next build resumes",
+        help="finish the other platforms when one fails; nothing is pushed, and the next build does only the rest",
     )  # fmt: skip
 
 
