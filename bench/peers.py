@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import building
 from bench.names import LAYER_REPOSITORY, PLATFORMS, REPOSITORY, tag_of
+from bench.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +36,8 @@ GO_TOOLS = {
 class Scene:
     """What a job works on: a registry ``here``, another one ``there``, a name that nobody has used yet.
 
-    ``scratch`` is a folder for what a tool keeps; ``fresh`` becomes part of the target's name.
+    ``scratch`` is a folder for what a tool keeps; ``fresh`` becomes part of the target's name; ``engine`` says that a
+    Docker Engine runs.
     """
 
     here: str
@@ -42,6 +45,12 @@ class Scene:
     tls: bool
     scratch: Path
     fresh: str
+    engine: bool = False
+
+    @property
+    def project(self) -> Project:
+        """What is built."""
+        return Project(self.scratch)
 
     @property
     def listed(self) -> str:
@@ -57,6 +66,8 @@ class Scene:
         """Where a job writes to: always new, so that nothing is there already."""
         if job == "create":
             return f"{self.here}/{REPOSITORY}:{self.fresh}"
+        if job in building.BUILDING:
+            return f"{self.here}/bench/{'rebuilt' if job == 'rebuild' else self.fresh}:1"
         host = self.here if job == "copy-repository" else self.there
         return f"{host}/bench/{self.fresh}:1"
 
@@ -136,8 +147,8 @@ def tools(program: str) -> tuple[list[Tool], dict[str, str]]:
     return found, missing
 
 
-def environment(ca: Path | None, scratch: Path) -> dict[str, str]:
-    """What every process gets: a home of its own, and the authority of the TLS registries."""
+def environment(ca: Path | None, scratch: Path, engine: str = "") -> dict[str, str]:
+    """What every process gets: a home of its own, the authority of the TLS registries, the Docker Engine."""
     home = _home(scratch)
     docker = home / ".docker"
     docker.mkdir(parents=True, exist_ok=True)
@@ -151,6 +162,8 @@ def environment(ca: Path | None, scratch: Path) -> dict[str, str]:
         "REGCTL_CONFIG": str(home / "regctl.json"),
         "XDG_RUNTIME_DIR": str(home),
     }
+    if engine:
+        base |= {"DOCKER_HOST": engine, "DOCKER_BUILDKIT": "1"}
     return base if ca is None else {**base, "SSL_CERT_FILE": str(ca)}
 
 
@@ -169,7 +182,24 @@ def _home(scratch: Path) -> Path:
 
 
 def _tool(name: str, path: str, adapter: Callable[[str, str, Scene], Commands]) -> Tool:
-    return Tool(name, path, _version(name, path), lambda job, scene: adapter(path, job, scene))
+    builder = _BUILDERS.get(name)
+    # docker's newest command may lack what the one before it can.
+    building_path = building.docker_program() if name == "docker" else path
+
+    def commands(job: str, scene: Scene) -> Commands:
+        if job not in (*building.BUILDING, "clean"):
+            return adapter(path, job, scene)
+        return builder(building_path, job, scene) if builder is not None and building_path else []
+
+    return Tool(name, path, _version(name, path), commands)
+
+
+_BUILDERS: Mapping[str, Callable[[str, str, Scene], Commands]] = {
+    "manyfest": building.manyfest,
+    "docker": building.docker,
+    "buildah": building.buildah,
+    "crane": building.crane,
+}
 
 
 _ASK_VERSION: Mapping[str, tuple[str, ...]] = {

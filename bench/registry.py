@@ -27,6 +27,7 @@ http:
 """
 _TLS = '  tls: {{certificate: "{chain}", key: "{key}"}}\n'
 _REQUEST = re.compile(r'"(?:GET|HEAD|POST|PUT|PATCH|DELETE) /v2/')
+_WRITE = re.compile(r'"(?:POST|PUT|PATCH|DELETE) /v2/')
 
 
 class Authority:
@@ -68,6 +69,11 @@ class Registry:
     def requests(self) -> int:
         """Requests answered so far. The registry writes a line when an answer is complete."""
         return len(_REQUEST.findall(self._log.read_text(errors="replace")))
+
+    @property
+    def writes(self) -> int:
+        """Those of them that sent something."""
+        return len(_WRITE.findall(self._log.read_text(errors="replace")))
 
     def forget(self) -> None:
         """Begin the log again: it is re-read for every count."""

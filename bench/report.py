@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-__all__ = ["TARGETS", "Target", "has_missed", "machine", "text"]
+__all__ = ["TARGETS", "Target", "has_missed", "machine", "text", "updated"]
 
 
 class Target(NamedTuple):
@@ -33,9 +33,17 @@ TARGETS = (
     Target("raw", "tls", "crane", 2.5),
     Target("layer", "http", "crane", 1.0),
     Target("layer", "tls", "crane", 1.0),
+    Target("assemble", "http", "docker", 0.15),
+    Target("assemble", "http", "buildah", 0.4),
+    Target("tar", "http", "crane", 0.3),
 )
-MOST_MEMORY = 150_000_000
-"""Bytes that copying a big layer may take."""
+MOST_MEMORY = {"layer": 150_000_000, "assemble": 200_000_000, "tar": 200_000_000}
+"""Bytes that copying a big layer, and building one, may take."""
+
+MOST_REBUILD_S = 0.5
+"""Seconds that a build may take beside its start-up when nothing has changed."""
+
+BUILDING = ("assemble", "rebuild", "tar")
 
 TITLES = {
     "version": "Start-up: print the version",
@@ -45,10 +53,15 @@ TITLES = {
     "copy-repository": "Copy a list of six to another repository of the registry",
     "copy-registry": "Copy a list of six to another registry",
     "layer": "Copy an image of one 500 MB layer to another registry",
+    "assemble": "Build and push six platforms: 300 MB shared, 10 MB each",
+    "rebuild": "Build and push the same six again",
+    "tar": "Make a layer of a tar archive of 400 MB and push it",
 }
 _NOTES = {
     "configs": "docker's `--verbose` shows manifests only; crane, skopeo and regctl need a process for each platform.",
     "create": "docker: two processes. buildah: eight.",
+    "assemble": "docker: fourteen processes, and an engine whose processor time counts. buildah: two.",
+    "rebuild": "As above, nothing having changed.",
 }
 
 
@@ -74,10 +87,31 @@ def judged(results: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
         got = ratio(measured.get(target.job, {}).get(target.condition, {}), target.peer)
         if got is not None:
             yield f"{TITLES[target.job]}, {target.condition}, x {target.peer}", target.most, got
-    for condition, found in measured.get("layer", {}).items():
-        peaks = found.get("manyfest", {}).get("peak_bytes", [])
-        if peaks:
-            yield f"{TITLES['layer']}, {condition}, peak MB", MOST_MEMORY / 1e6, max(peaks) / 1e6
+    for job, most in MOST_MEMORY.items():
+        for condition, found in measured.get(job, {}).items():
+            peaks = found.get("manyfest", {}).get("peak_bytes", [])
+            if peaks:
+                yield f"{TITLES[job]}, {condition}, peak MB", most / 1e6, max(peaks) / 1e6
+    yield from _rebuilt(measured)
+
+
+def _rebuilt(measured: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    again = measured.get("rebuild", {}).get("http", {}).get("manyfest", {})
+    started = measured.get("version", {}).get("http", {}).get("manyfest", {})
+    if again.get("wall_s"):
+        yield f"{TITLES['rebuild']}, requests that send something", 0, again["writes"]
+        if started.get("wall_s"):
+            beside = median(again["wall_s"]) - median(started["wall_s"])
+            yield f"{TITLES['rebuild']}, seconds beside start-up", MOST_REBUILD_S, beside
+
+
+def updated(before: Mapping[str, Any], now: Mapping[str, Any], date: str) -> dict[str, Any]:
+    """``now`` with those jobs of earlier results, of ``date`` or as they say, that it does not have."""
+    found = {**before["measured"], **now["measured"]}
+    measured = {job: found[job] for job in TITLES if job in found}
+    dates = {**dict.fromkeys(before["measured"], date), **before.get("dates", {}), **now["dates"]}
+    tools = {**before["tools"], **now["tools"]}
+    return {**now, "tools": tools, "dates": {job: dates[job] for job in measured}, "measured": measured}
 
 
 def has_missed(results: Mapping[str, Any]) -> bool:
@@ -92,7 +126,7 @@ def text(results: Mapping[str, Any]) -> str:
         parts.append(f"## {TITLES[job]}\n")
         if job in _NOTES:
             parts.append(f"{_NOTES[job]}\n")
-        parts.append(_table(conditions, with_peak=job == "layer"))
+        parts.append(_table(conditions, with_use=job in ("layer", *BUILDING)))
     return "\n".join(parts)
 
 
@@ -103,9 +137,18 @@ def _about(results: Mapping[str, Any]) -> str:
         "medians of interleaved and shuffled runs; see `README.md`.\n",
         *(f"- {name}: {version}" for name, version in results["tools"].items()),
         *(f"- {name}: {why}" for name, why in results["missing"].items()),
+        *(
+            f"- measured on {date}: {', '.join(jobs)}"
+            for date, jobs in _dated(results.get("dates", {})).items()
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _dated(dates: Mapping[str, str]) -> dict[str, list[str]]:
+    """Jobs by the day they were measured on."""
+    return {day: [job for job, date in dates.items() if date == day] for day in sorted(set(dates.values()))}
 
 
 def _targets(results: Mapping[str, Any]) -> str:
@@ -121,23 +164,23 @@ def _targets(results: Mapping[str, Any]) -> str:
     return _markdown(("figure", "target", "measured", ""), rows)
 
 
-def _table(conditions: Mapping[str, Mapping[str, Any]], *, with_peak: bool) -> str:
+def _table(conditions: Mapping[str, Mapping[str, Any]], *, with_use: bool) -> str:
     names = list(dict.fromkeys(name for found in conditions.values() for name in found))
     heads = ["tool", "requests / connections"]
     for condition in conditions:
         heads += [f"{condition}, ms", "manyfest x"]
-    if with_peak:
-        heads.append("peak MB")
+    if with_use:
+        heads += ["processor s", "peak MB"]
     rows = []
     for name in names:
         row = [name, _traffic(conditions, name)]
         for found in conditions.values():
             row += _cells(found, name)
-        if with_peak:
-            peaks = [
-                peak for found in conditions.values() for peak in found.get(name, {}).get("peak_bytes", [])
-            ]
-            row.append(f"{max(peaks) / 1e6:.0f}" if peaks else "")
+        if with_use:
+            entries = [found.get(name, {}) for found in conditions.values()]
+            spent = [seconds for entry in entries for seconds in entry.get("cpu_s", [])]
+            peaks = [peak for entry in entries for peak in entry.get("peak_bytes", [])]
+            row += [f"{median(spent):.1f}" if spent else "", f"{max(peaks) / 1e6:.0f}" if peaks else ""]
         rows.append(tuple(row))
     return _markdown(heads, rows)
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench import peers, report  # noqa: E402
+from bench import building, peers, report  # noqa: E402
+from bench.daemon import Daemon  # noqa: E402
+from bench.project import Project  # noqa: E402
 from bench.proxy import DelayingProxy  # noqa: E402
 from bench.registry import Authority, Registry  # noqa: E402
 
@@ -33,7 +35,16 @@ RESULTS = Path(__file__).resolve().parent / "results"
 LAYER_BYTES = 500_000_000
 ROUND_TRIP_S = 0.05
 CONDITIONS = ("http", "tls", "http-50ms", "tls-50ms")
-JOBS = ("version", "raw", "configs", "create", "copy-repository", "copy-registry", "layer")
+JOBS = (
+    "version",
+    "raw",
+    "configs",
+    "create",
+    "copy-repository",
+    "copy-registry",
+    "layer",
+    *building.BUILDING,
+)
 _LONG_S = 2.5
 """A tool that takes longer is run a few times only; its ratio is far from any target."""
 
@@ -50,10 +61,16 @@ class Sample:
 
 
 class Stage:
-    """Two registries, each behind plain HTTP and TLS, each of these near and far."""
+    """Two registries, each behind plain HTTP and TLS, each of these near and far; an engine for ``jobs`` that build."""
 
-    def __init__(self, scratch: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, scratch: Path, stack: contextlib.ExitStack, jobs: Sequence[str] = ()) -> None:
         self.scratch = scratch
+        self.daemon = Daemon(scratch)
+        self.project = Project(scratch)
+        if set(jobs) & set(building.BUILDING):
+            self.project.write()
+            stack.callback(_unmount, scratch)
+            stack.enter_context(self.daemon)
         self.authority = Authority(scratch)
         self._serial = 0
         self._near: dict[str, tuple[Registry, Registry]] = {}
@@ -77,20 +94,23 @@ class Stage:
             env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.scratch)},
         )
 
-    def scene(self, condition: str) -> Scene:
-        """A fresh target under one condition."""
+    def scene(self, condition: str, job: str = "") -> Scene:
+        """A fresh target under one condition, and for what builds a project that is another than before."""
         self._serial += 1
+        if job in building.BUILDING and job != "rebuild":
+            self.project.change(self._serial)
         ports = [end.port for end in self._ends(condition)]
         here, there = (f"127.0.0.1:{port}" for port in ports)
-        return peers.Scene(here, there, _scheme(condition) == "tls", self.scratch, f"t{self._serial}")
+        tls, engine = _scheme(condition) == "tls", bool(self.daemon.host)
+        return peers.Scene(here, there, tls, self.scratch, f"t{self._serial}", engine)
 
-    def counted(self, condition: str) -> tuple[int, int]:
-        """Requests and connections so far; connections are known of the far condition only."""
+    def counted(self, condition: str) -> tuple[int, int, int]:
+        """Requests, those that write, and connections so far; connections are known of the far condition only."""
         # A log line is written after the answer; by then the client may be gone.
         time.sleep(0.1)
         near = self._near[_scheme(condition)]
         connections = sum(getattr(end, "connections", 0) for end in self._ends(condition))
-        return sum(registry.requests for registry in near), connections
+        return sum(each.requests for each in near), sum(each.writes for each in near), connections
 
     def forget(self) -> None:
         """Throw away what the registries logged."""
@@ -108,11 +128,11 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Each tool's samples. One doing before them is counted instead of timed, and drops tools that fail."""
     environment = peers.environment(
-        stage.authority.ca if _scheme(condition) == "tls" else None, stage.scratch
+        stage.authority.ca if _scheme(condition) == "tls" else None, stage.scratch, stage.daemon.host
     )
     results: dict[str, dict[str, Any]] = {}
     for tool in tools:
-        if tool.commands(job, stage.scene(condition)):
+        if tool.commands(job, stage.scene(condition, job)):
             results[tool.name] = _counted(stage, tool, job, condition, environment)
     stage.forget()
     running = [tool for tool in tools if "failed" not in results.get(tool.name, {"failed": ""})]
@@ -120,7 +140,12 @@ def measure(
         order = [t for t in running if turn < 2 or results[t.name]["first_s"] < _LONG_S or job == "layer"]
         random.shuffle(order)
         for tool in order:
-            sample = _do(tool.commands(job, stage.scene(condition)), environment)
+            scene = stage.scene(condition, job)
+            sample = _do(
+                tool.commands(job, scene), environment, stage.daemon if tool.name == "docker" else None
+            )
+            if job in building.BUILDING and job != "rebuild":
+                _do(tool.commands("clean", scene), environment)
             entry = results[tool.name]
             entry["wall_s"].append(round(sample.wall_s, 5))
             entry["cpu_s"].append(round(sample.cpu_s, 5))
@@ -131,9 +156,14 @@ def measure(
 def _counted(
     stage: Stage, tool: Tool, job: str, condition: str, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    before = stage.counted(condition)
     try:
-        sample = _do(tool.commands(job, stage.scene(condition)), environment)
+        if job == "rebuild":
+            _do(tool.commands(job, stage.scene(condition, job)), environment)
+        before = stage.counted(condition)
+        scene = stage.scene(condition, job)
+        sample = _do(tool.commands(job, scene), environment)
+        if job in building.BUILDING and job != "rebuild":
+            _do(tool.commands("clean", scene), environment)
     except Failed as error:
         print(f"  {tool.name}: {error}", file=sys.stderr)
         return {"failed": str(error)}
@@ -141,16 +171,22 @@ def _counted(
     return {
         "first_s": round(sample.wall_s, 5),
         "requests": after[0] - before[0],
-        "connections": after[1] - before[1] if condition.endswith("ms") else None,
+        "writes": after[1] - before[1],
+        "connections": after[2] - before[2] if condition.endswith("ms") else None,
         "wall_s": [],
         "cpu_s": [],
         "peak_bytes": [],
     }
 
 
-def _do(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> Sample:
-    """Run the processes of one job, one after another. Raises :class:`Failed`."""
-    began = time.perf_counter()
+def _do(
+    commands: Sequence[Sequence[str]], environment: Mapping[str, str], daemon: Daemon | None = None
+) -> Sample:
+    """Run the processes of one job, one after another; what a ``daemon`` works meanwhile is theirs.
+
+    Raises :class:`Failed`.
+    """
+    began, busy = time.perf_counter(), daemon.cpu_s if daemon is not None else 0.0
     cpu_s, peak = 0.0, 0
     for command in commands:
         with tempfile.TemporaryFile() as words:
@@ -166,7 +202,15 @@ def _do(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> Sa
                 raise Failed(f"exit status {process.returncode}: {' '.join(last)[:300]}")
         cpu_s += usage.ru_utime + usage.ru_stime
         peak = max(peak, usage.ru_maxrss * 1024)
-    return Sample(time.perf_counter() - began, cpu_s, peak)
+    wall_s = time.perf_counter() - began
+    return Sample(wall_s, cpu_s + (daemon.cpu_s - busy if daemon is not None else 0.0), peak)
+
+
+def _unmount(folder: Path) -> None:
+    """Engines leave mounts below their storage, and a mount cannot be removed."""
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((each for each in mounted if each.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "-l", place], check=False)
 
 
 def _scheme(condition: str) -> str:
@@ -176,12 +220,16 @@ def _scheme(condition: str) -> str:
 def _conditions_of(job: str, wanted: Sequence[str]) -> list[str]:
     if job == "version":
         return ["http"]  # it asks no registry
+    if job in building.BUILDING:
+        return ["http"]  # docker and buildah speak it to loopback without being told
     if job == "layer":
         return [c for c in wanted if not c.endswith("ms")]  # bytes, not round trips
     return list(wanted)
 
 
 def _repetitions(job: str, asked: int) -> int:
+    if job in building.BUILDING:
+        return max(2, asked // 5)
     return max(3, asked // 3) if job == "layer" else asked
 
 
@@ -205,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     repetitions = 3 if args.quick else args.repetitions
     measured: dict[str, dict[str, Any]] = {}
     with _scratch() as scratch, contextlib.ExitStack() as stack:
-        stage = Stage(scratch, stack)
+        stage = Stage(scratch, stack, args.jobs.split(","))
         stage.fill(LAYER_BYTES if "layer" in args.jobs.split(",") else 0)
         for job in args.jobs.split(","):
             for condition in _conditions_of(job, args.conditions.split(",")):
@@ -214,15 +262,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 measured.setdefault(job, {})[condition] = found
     stamp = time.strftime("%Y-%m-%d", time.gmtime())
     path = RESULTS / f"{stamp}.json"
-    if args.update and path.exists():
-        before = json.loads(path.read_text())["measured"]
-        measured = {job: found for job in JOBS if (found := measured.get(job) or before.get(job))}
-    results = {
+    results: dict[str, Any] = {
         "machine": report.machine(),
         "tools": {tool.name: tool.version for tool in tools},
         "missing": missing,
+        "dates": dict.fromkeys(measured, stamp),
         "measured": measured,
     }
+    if args.update and (earlier := sorted(RESULTS.glob("*.json"))):
+        results = report.updated(json.loads(earlier[-1].read_text()), results, earlier[-1].stem)
     text = report.text(results)
     if not args.no_write:
         RESULTS.mkdir(exist_ok=True)
@@ -242,7 +290,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="of " + ",".join(CONDITIONS))
     parser.add_argument("--tools", default="", help="only these, by name")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
-    parser.add_argument("--update", action="store_true", help="keep what today's file has of other jobs")
+    parser.add_argument("--update", action="store_true", help="keep what the newest file has of other jobs")
     parser.add_argument("--no-write", action="store_true", help="leave bench/results alone")
     parser.add_argument("--project", type=Path, default=ROOT, help="the source tree to install and measure")
     parser.add_argument("--manyfest", default="", metavar="PROGRAM", help="measure this one; install nothing")

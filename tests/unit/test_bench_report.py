@@ -64,6 +64,29 @@ def test_memory_of_the_big_layer_is_a_target_too() -> None:
     assert report.has_missed(over)
 
 
+def test_a_rebuild_sends_nothing_and_costs_no_more_than_its_start() -> None:
+    """Half a second beside start-up."""
+    found = results("rebuild", "http", manyfest={**entry(0.6), "writes": 0})
+    found["measured"]["version"] = {"http": {"manyfest": entry(0.2)}}
+    assert not report.has_missed(found)
+    found["measured"]["rebuild"]["http"]["manyfest"]["writes"] = 1
+    assert report.has_missed(found)
+    found["measured"]["rebuild"]["http"]["manyfest"] |= {"writes": 0, "wall_s": [0.8]}
+    assert report.has_missed(found)
+
+
+def test_jobs_may_be_measured_on_several_days() -> None:
+    """A new figure replaces the old one of the same job; what is old is said to be."""
+    old = results("raw", "http", manyfest=entry(1.0), crane=entry(1.0))
+    old["measured"]["tar"] = {"http": {"manyfest": entry(3.0)}}
+    new = {**results("tar", "http", manyfest=entry(2.0)), "dates": {"tar": "2026-11-28"}}
+    both = report.updated(old, new, "2026-11-25")
+    assert both["dates"] == {"raw": "2026-11-25", "tar": "2026-11-28"}
+    assert both["measured"]["tar"]["http"]["manyfest"]["wall_s"] == [2.0]
+    assert set(both["tools"]) == {"manyfest", "crane"}
+    assert "- measured on 2026-11-25: raw\n- measured on 2026-11-28: tar\n" in report.text(both)
+
+
 def test_a_tool_that_failed_is_shown_as_failed() -> None:
     """And what is not installed is said at the top."""
     text = report.text(results("raw", "http", manyfest=entry(0.05), docker={"failed": "exit status 1"}))
