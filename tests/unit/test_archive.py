@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyfest.content.descriptor import Descriptor
+from manyfest.content.document import Document
 from manyfest.content.mediatypes import OCI_LAYER
 from manyfest.errors import (
     DigestMismatch,
@@ -450,3 +451,31 @@ def test_content_by_digest_alone_is_not_in_the_file_before_a_tag(tmp_path: Path)
         put_bytes(archive, BLOB, b"hello")
         assert read(archive, BLOB) == b"hello"
         assert not (tmp_path / "x.tar").exists()
+
+
+@pytest.mark.parametrize("way", ["tag", "put"])
+def test_a_document_is_not_cleared_away_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Another thread's tag takes what waits into the archive; what is still being written stays until then."""
+    store = Archive.create(str(tmp_path / "a.tar"))
+    first, second = make_image(store, "linux/amd64"), make_image(store, "linux/arm64")
+    listed = Layout._list_referrer
+    other = threading.Thread(target=lambda: store.tag(second, "second"))
+
+    def slowly(layout: Layout, descriptor: Descriptor) -> None:
+        if descriptor.digest == last.digest:
+            other.start()
+            other.join(0.2)
+        listed(layout, descriptor)
+
+    last = Document(first.media_type, first.raw + b"\n")
+    monkeypatch.setattr(Layout, "_list_referrer", slowly)
+    if way == "tag":
+        store.tag(last, "first")
+    else:
+        put_bytes(store, last.descriptor, last.raw)
+    other.join(10)
+    assert store.resolve("second") == second
+    assert store.resolve(str(last.digest)) == last
+    store.close()

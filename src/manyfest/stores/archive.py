@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from manyfest.content.mediatypes import is_document
 from manyfest.errors import NotFound, StoreError, Unsupported
 from manyfest.stores._entries import MAX_INDEX_BYTES, Entries
 from manyfest.stores._files import locked, translated
@@ -81,6 +83,7 @@ class Archive(LayoutReader, Store):
         self.path = path
         self.place = place or f"oci-archive:{path}"
         self._staging = Staging(os.path.dirname(path) or ".", self.place)
+        self._settling = threading.Lock()
         self._readers: list[ArchiveReader] = []
         self._seen: tuple[int, int, int] | None = None
         self._refresh(missing_ok=_missing_ok)
@@ -117,19 +120,26 @@ class Archive(LayoutReader, Store):
 
     def put(self, descriptor: Descriptor, content: Opener) -> None:
         """See :meth:`Store.put`. Other readers of the file see it after the next :meth:`tag`."""
-        if not self.exists(descriptor):
+        if self.exists(descriptor):
+            return
+        if not is_document(descriptor.media_type):
+            self._staging.layout.put(descriptor, content)
+            return
+        # A document is read again when it has been written, for its subject: :meth:`tag` must not clear it away before.
+        with self._settling:
             self._staging.layout.put(descriptor, content)
 
     def tag(self, document: Document, name: str) -> None:
         """See :meth:`Store.tag`. Writes the archive."""
         name = name_for(document, name)
-        self._staging.layout.put(document.descriptor, lambda offset: BytesIO(document.raw[offset:]))
-        with translated(self.place, "locking", writing=True), locked(os.path.dirname(self.path) or "."):
-            self._refresh(missing_ok=True)
-            staged = self._staging.blobs()
-            self._write(self.entries().with_name(entry_of(document), name), staged)
-            self._refresh()
-        self._staging.layout.forget(staged.values())
+        with self._settling:
+            self._staging.layout.put(document.descriptor, lambda offset: BytesIO(document.raw[offset:]))
+            with translated(self.place, "locking", writing=True), locked(os.path.dirname(self.path) or "."):
+                self._refresh(missing_ok=True)
+                staged = self._staging.blobs()
+                self._write(self.entries().with_name(entry_of(document), name), staged)
+                self._refresh()
+            self._staging.layout.forget(staged.values())
 
     def close(self) -> None:
         """Close the file and remove what was not tagged."""

@@ -21,6 +21,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -450,9 +451,20 @@ def make_certificate(
     else:
         _openssl("req", *new, *about, "-out", ask)
         signer = ["-CA", issuer.cert, "-CAkey", issuer.key, "-CAcreateserial", "-copy_extensions", "copy"]
-        _openssl("x509", "-req", "-in", ask, *signer, "-days", str(days), "-out", cert)
+        _openssl("x509", "-req", "-in", ask, *signer, *_validity(days), "-out", cert)
     return Certificate(cert, key)
 
 
-def _openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+def _validity(days: int) -> list[str]:
+    """Up to OpenSSL 3.3 a certificate may be made for a negative number of days; later ones take the very times."""
+    if days >= 0 or b"-not_after" not in _openssl("x509", "-help"):
+        return ["-days", str(days)]
+    end = time.time() + days * 86400
+    first, last = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(when)) for when in (end - 86400, end))
+    return ["-not_before", first, "-not_after", last]
+
+
+def _openssl(*arguments: str) -> bytes:
+    """What it says on either stream."""
+    done = subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+    return done.stdout + done.stderr

@@ -206,17 +206,17 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def _zstd_reader(stream: _Joined) -> tuple[Any, type[Exception]] | None:
+    source: Any = stream
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         pass
     else:
-        return zstd.ZstdFile(stream), zstd.ZstdError
+        return zstd.ZstdFile(source), zstd.ZstdError
     try:
         import zstandard
     except ImportError:
         return None
     # A frame that was cut ends here without a word; the digest of the plain bytes tells.
-    source: Any = stream
     reader = zstandard.ZstdDecompressor().stream_reader(source, read_size=_READ, read_across_frames=True)
     return reader, zstandard.ZstdError
