@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -206,6 +207,16 @@ def test_attestations(run: Run, project: Path, tmp_path: Path, host: str) -> Non
     assert [each["predicates"] for each in ran["platforms"][0]["attestations"]] == [predicates]
     assert keys(ran["platforms"][0]) == keys_of_table("build", "Each of `platforms`:")
     assert run("inspect", name).out.count("sbom, provenance") == 2
+    shown = json.loads(run("inspect", name, "--attestation", "sbom", "--platform", "linux/arm64").out)
+    assert shown["files"][0]["fileName"] == "./hello"
+    both = json.loads(run("inspect", name, "--attestation", "provenance").out)
+    assert list(both) == BOTH.split(",")
+    said = run("inspect", name, "--attestation", predicates[1], "--json").json
+    assert [(each["platform"], each["predicate_type"]) for each in said["attestations"]] == [
+        (platform, predicates[1]) for platform in BOTH.split(",")
+    ]
+    missing = run("inspect", name, "--attestation", "sbom", "--platform", "linux/s390x", ok=False)
+    assert (missing.code, "no sbom for linux/s390x" in missing.err) == (3, True)
     run("copy", name, f"oci:{tmp_path}/out:1")
     assert run("inspect", f"oci:{tmp_path}/out:1").out.count("sbom, provenance") == 2
     assert run("verify", name)  # The attestations are no images.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.unit.build.conftest import HOST, Kitchen, config_of, files_of, image_of
 
+from manyfest.build.attest import Attest
 from manyfest.build.built import Built
 from manyfest.build.cache import Cache
 from manyfest.build.engines import Engines
@@ -272,6 +273,23 @@ def test_again_asks_no_engine(site: Site) -> None:
     site.run(RUN, AMD64)
     site.run(RUN, AMD64, args=(("TARGETARCH", "x"),))
     assert len(site.local.orders) == 3
+
+
+def test_attestations_of_what_an_engine_made(site: Site) -> None:
+    """Who built it, from which base, and the files that the engine added; those of the base are the base's."""
+    site.write("a", "A")
+    built = site.run(RUN, ARM64, attest=Attest("max", sbom=True))
+    said = {each.predicate_type: json.loads(each.raw)["predicate"] for each in built.attestations[0][1]}
+    sbom, provenance = said["https://spdx.dev/Document"], said["https://slsa.dev/provenance/v1"]
+    assert [each["fileName"] for each in sbom["files"]] == ["./ran"]
+    definition = provenance["buildDefinition"]
+    assert definition["internalParameters"]["builder"] == "docker"
+    assert definition["resolvedDependencies"] == [
+        {
+            "uri": "pkg:docker/registry.test/base@1?platform=linux%2Farm64",
+            "digest": {"sha256": site.digests[ARM64].removeprefix("sha256:")},
+        }
+    ]
 
 
 def test_keep_going_and_resume(site: Site) -> None:

@@ -23,6 +23,7 @@ EXAMPLES = (
     "manyfest inspect debian:12 --raw",
     "manyfest inspect debian:12 --platform linux/s390x",
     "manyfest inspect debian:12 --all --json",
+    "manyfest inspect ghcr.io/acme/app:1.2 --attestation sbom --platform linux/arm64",
     "manyfest inspect -v --json debian:12",
 )
 
@@ -40,6 +41,10 @@ def configure(parser: CommandParser) -> None:
         "--platform", metavar="PLATFORM", default="", help="only this platform, with its configuration"
     )
     parser.add_argument("--all", action="store_true", help="the configuration of every platform")
+    parser.add_argument(
+        "--attestation", metavar="WHICH", default="",
+        help="what is attested: provenance, sbom, or a predicate type; of all platforms, or one with --platform",
+    )  # fmt: skip
     parser.add_argument("--draft", action="store_true", help="the draft of this name")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="layers too; with --json docker's verbose shapes"
@@ -53,7 +58,7 @@ def plain(argv: Sequence[str]) -> argparse.Namespace | None:
         return None
     from types import SimpleNamespace
 
-    texts = dict.fromkeys(("config", "docker_cfg", "password", "platform", "username"), "")
+    texts = dict.fromkeys(("attestation", "config", "docker_cfg", "password", "platform", "username"), "")
     flags = dict.fromkeys(
         ("all", "debug", "draft", "insecure", "json", "plain_http", "quiet", "verbose"), False
     )
@@ -66,7 +71,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     if args.raw and args.json:
         raise InputError("--raw is the document as it is, --json is ours", hint="leave out one of them")
+    if args.attestation and (args.raw or args.image or args.draft):
+        raise InputError("--attestation shows what an index says", hint="leave --raw, --draft and IMAGE out")
     with Places(args, console) as places:
+        if args.attestation:
+            return _show_attestation(args, console, *places.source(args.place))
         if args.draft and args.image is None:
             return _show_draft(args.place, console)
         override = None
@@ -119,6 +128,24 @@ def _show(
         console.document(to_json(found))
     else:
         console.print(text(found, layers=args.verbose))
+    return 0
+
+
+def _show_attestation(args: argparse.Namespace, console: Console, source: Source, name: str) -> int:
+    """One predicate by itself, so that it can be handed on; several by platform."""
+    import json
+
+    from manyfest.cli.attested import said_of
+    from manyfest.platforms import Platform
+
+    platform = Platform.parse(args.platform) if args.platform else None
+    said = said_of(source, source.resolve(name), args.attestation, platform)
+    if console.json:
+        console.document({"name": args.place, "attestations": [each.to_json() for each in said]})
+        return 0
+    one = said[0].predicate
+    several = {str(each.image.platform): each.predicate for each in said}
+    console.print(json.dumps(one if len(said) == 1 else several, indent=2, ensure_ascii=False))
     return 0
 
 
