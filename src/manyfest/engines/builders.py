@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.engines import docker
 from manyfest.engines.host import host
-from manyfest.engines.nodes import advice, last_words
+from manyfest.engines.nodes import PULSES, Pulse, advice, last_words
 from manyfest.engines.processes import end, kill_late, tell, wind_down
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
@@ -121,6 +121,7 @@ class Builder:
         self._asking = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
+        self._silent = False
 
     @property
     def is_remote(self) -> bool:
@@ -346,9 +347,10 @@ class Builder:
             if timeout_s is not None:
                 timer.start()
             assert said is not None
-            while line := said.readline(_MAX_LINE):
-                lines.append(line.decode("utf-8", "replace").rstrip())
-            process.wait()
+            with self._watched(process, late) if timeout_s is None else contextlib.nullcontext():
+                while line := said.readline(_MAX_LINE):
+                    lines.append(line.decode("utf-8", "replace").rstrip())
+                process.wait()
         except BaseException:
             if self._cleans_up_itself:
                 wind_down([process])
@@ -362,10 +364,24 @@ class Builder:
         if process.returncode and self._stopped:
             raise EngineError(f"{self}: {words[0]}: stopped")
         if process.returncode and late.is_set():
-            lines.append(f"no answer within {timeout_s:g} s")
+            within = f"within {timeout_s:g} s" if timeout_s is not None else f"to {PULSES} questions in a row"
+            lines.append(f"no answer {within}")
         if process.returncode:
             raise self._failure(words[0], process.returncode, list(lines), told=told)
         return "\n".join(lines)
+
+    def _watched(
+        self, process: subprocess.Popen[bytes], late: threading.Event
+    ) -> contextlib.AbstractContextManager[object]:
+        """A node may go without a word while it works; this machine's engine does not."""
+        if not self.where:
+            return contextlib.nullcontext()
+
+        def give_up() -> None:
+            self._silent = True
+            kill_late(process, late)
+
+        return Pulse(lambda: bool(_output(*self._command, "version")), give_up)
 
     def _start(
         self, words: Sequence[str], *, out: IO[bytes] | None = None, errors: int = subprocess.STDOUT
@@ -402,7 +418,8 @@ class Builder:
         return EngineError(f"{self}: {step or word} failed; it said last:{shown}", hint=hint)
 
     def _quietly(self, *words: str) -> str:
-        return _output(*self._command, *words)
+        # A node that does not answer would be waited for once more with each.
+        return "" if self._silent else _output(*self._command, *words)
 
 
 def find(name: str = "", environment: Mapping[str, str] | None = None) -> Builder:

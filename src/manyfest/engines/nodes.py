@@ -9,16 +9,24 @@ missing key ends it; it is never accepted for the user.
 from __future__ import annotations
 
 import shlex
+import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Self
 
-__all__ = ["MAX_SHOWN", "advice", "last_words", "login"]
+__all__ = ["MAX_SHOWN", "Pulse", "advice", "last_words", "login"]
 
 MAX_SHOWN = 400
 """Characters of an engine's complaint that are shown."""
+
+PULSE_S = 30.0
+"""Seconds between two questions to a node that works for us."""
+
+PULSES = 3
+"""Questions in a row that a node may leave unanswered."""
 
 _FRAMES = ("Error response from daemon: ", "Failed to initialize: ", "Error: ")
 _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -32,7 +40,7 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (("could not resolve hostname", "no such host"), "check the host's name in {where}"),
     (
-        ("connection refused", "connection timed out", "no route to host", "no answer within"),
+        ("connection refused", "connection timed out", "no route to host", "no answer "),
         "is the machine up, and does it listen there? try: {login}",
     ),
     (
@@ -45,6 +53,34 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
         "host=tcp://…,ca=ca.pem,cert=cert.pem,key=key.pem",
     ),
 )
+
+
+class Pulse:
+    """Asks, while a block runs, whether a node is still there, and gives up when it is not.
+
+    A host that is cut off or halted closes no connection: a build there would be waited for until somebody looks.
+    """
+
+    def __init__(self, ask: Callable[[], bool], give_up: Callable[[], None]) -> None:
+        """``ask`` may take its time, but has to end."""
+        self._ask = ask
+        self._give_up = give_up
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, name="manyfest-pulse", daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        missed = 0
+        while not self._over.wait(PULSE_S):
+            missed = 0 if self._ask() else missed + 1
+            if missed >= PULSES and not self._over.is_set():
+                self._give_up()
+                return
 
 
 def login(url: str) -> str:

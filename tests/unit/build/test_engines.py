@@ -26,7 +26,7 @@ from manyfest.emulate.binfmt import Handler, target_for
 from manyfest.emulate.doctor import Report, Status
 from manyfest.emulate.images import layer_tar, write_image
 from manyfest.emulate.interpreter import Interpreter
-from manyfest.engines import builders, processes
+from manyfest.engines import builders, nodes, processes
 from manyfest.engines.builders import Builder, Order, failed_step, find, on_node
 from manyfest.engines.processes import wind_down
 from manyfest.errors import BuildError, EngineError, InvalidProject
@@ -510,6 +510,25 @@ def test_stop_ends_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(EngineError, match="stopped"):
         builder.build(Order(AMD64, "FROM scratch\n", "."), str(tmp_path / "i.tar"))
     assert [str(error) for error in failures] == ["podman: build: stopped"]
+
+
+def test_a_node_that_goes_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it builds: it is asked now and then, and given up when it leaves three questions unanswered."""
+    monkeypatch.setattr(nodes, "PULSE_S", 0.02)
+    script(
+        tmp_path,
+        "docker",
+        "case $* in *' build '*) touch gone; exec sleep 60;; --host*) test ! -e gone || exit 1;; esac\n"
+        + DOCKER,
+    )
+    monkeypatch.chdir(tmp_path)
+    builder = on_node("ssh://pi", "", {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})
+    with pytest.raises(EngineError) as told:
+        builder.build(Order(AMD64, "FROM scratch\n", "."), str(tmp_path / "i.tar"))
+    assert "at ssh://pi: build failed; it said last:\n    no answer to 3 questions in a row" in str(
+        told.value
+    )
+    assert told.value.hint == "is the machine up, and does it listen there? try: ssh pi"
 
 
 @pytest.mark.parametrize("signals", ["", "trap '' TERM;"])
