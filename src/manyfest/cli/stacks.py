@@ -69,6 +69,7 @@ class StackDeployment:
     def run(self) -> int:
         """0 if everything runs."""
         from manyfest.coverage.nodes import from_swarm
+        from manyfest.deploy.stack.apply import remove_services
         from manyfest.deploy.stack.plan import Standing, part_steps, prunable, refuse_taken_ports
 
         nodes = from_swarm(self.engine.nodes(), self.engine.tasks())
@@ -83,8 +84,7 @@ class StackDeployment:
             self.console.result(self.shown, _plan_text(self.shown))
             return 0
         self._deploy(parts, steps)
-        for each in surplus:
-            self.engine.remove_service(str(each["ID"]))
+        remove_services(self.engine, surplus)
         self.console.result(self.shown, _done_text(self.shown))
         return 0
 

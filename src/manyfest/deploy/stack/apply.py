@@ -6,6 +6,7 @@ Networks, secrets and configs first, since services name them by id; each change
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.converge import POLL_S, Clock, Target
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from manyfest.deploy.stack.plan import PartStep, ServiceStep
     from manyfest.engines.docker import Docker
 
-__all__ = ["REMOVE_S", "Book", "change", "has_stack", "remove_all", "target_of", "undo"]
+__all__ = ["REMOVE_S", "Book", "change", "has_stack", "remove_all", "remove_services", "target_of", "undo"]
 
 REMOVE_S = 30.0
 """Seconds that tasks get to end, and networks to be left by them."""
@@ -127,14 +128,20 @@ def remove_all(engine: Docker, stack: str, clock: Clock | None = None) -> tuple[
     services, parts = Standing.of(engine).of_stack(stack)
     if not services and not parts:
         raise NotFound(f"there is no stack {stack}", hint="docker stack ls shows what there is")
-    for service in services:
-        engine.remove_service(str(service["ID"]))
+    remove_services(engine, services)
     left = await_end(engine, [str(service["ID"]) for service in services], clock)
     parts.sort(key=lambda part: _ORDER.index(part[0]))
     made = [(kind, swarm.name_of(found), swarm.id_of(found)) for kind, found in parts]
     if troubles := _remove_parts(engine, made, clock):
         raise EngineError("; ".join(troubles), hint="try again when their tasks have ended")
     return [swarm.name_of(each) for each in services], [f"{kind[:-1]} {name}" for kind, name, _ in made], left
+
+
+def remove_services(engine: Docker, services: Sequence[Mapping[str, Any]]) -> None:
+    """Also when somebody else is doing the same."""
+    for service in services:
+        with contextlib.suppress(NotFound):
+            engine.remove_service(str(service["ID"]))
 
 
 def await_end(engine: Docker, services: Sequence[str], clock: Clock | None = None) -> int:
