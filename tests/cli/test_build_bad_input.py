@@ -210,7 +210,7 @@ def test_secrets_are_warned_of(run: Run, project: Path) -> None:
 
 def test_huge_contexts_are_warned_of(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what helps, before they are read."""
-    monkeypatch.setattr("manyfest.build.assemble._MANY_FILES", 3)
+    monkeypatch.setattr("manyfest.build.caution._MANY_FILES", 3)
     (project / ".git").mkdir()
     for number in range(3):
         (project / ".git" / str(number)).write_text("x")

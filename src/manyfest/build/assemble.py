@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from manyfest.build import modes, settings
+from manyfest.build.caution import much_of, secrets_of
 from manyfest.build.copying import Copying, copied, folders
 from manyfest.build.dockerfile import parse_trigger
 from manyfest.build.expand import PROXIES, Scope, platform_args
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Assembler", "Result", "needed_stages", "refuse_run", "target_stage", "timestamp"]
 
 _MAX_PASSWD = 4 * 1024 * 1024
-_MANY_FILES = 50_000
-_MANY_BYTES = 2 * 10**9
 _REMOTE = re.compile(r"^(https?|ftp|ssh|git)://|^git@|\.git(#|$)")
 
 
@@ -220,6 +219,8 @@ class _Run:
 
     def _carry_out(self, step: Step) -> None:
         self._where = self._a.recipe.where(step.line)
+        for warning in secrets_of([(step, self._where)]):
+            self._a.warn(warning)
         config = self._result.config
         if step.name == "RUN":
             raise refuse_run(step, self._where, str(self._a.platform))
@@ -244,10 +245,6 @@ class _Run:
         elif step.name == "ENTRYPOINT" and not self._cmd_set:
             # A base's CMD are arguments for the base's entrypoint.
             self._result.config.pop("Cmd", None)
-        elif step.name == "ENV":
-            for name in step.args[::3]:
-                if settings.looks_secret(name):
-                    self._a.warn(f"{self._where}: ENV {name}: its value can be read by whoever has the image")
 
     def _scope(self) -> Scope:
         proxies = {k: v for k, v in self._a.given.items() if k in PROXIES}
@@ -260,8 +257,6 @@ class _Run:
             value = self._a.arg(name, self._scope().word(default) if equals else None)
             if value is not None:
                 self._args[name] = value
-            if settings.looks_secret(name):
-                self._a.warn(f"{self._where}: ARG {name}: build arguments are no place for secrets")
 
     def _workdir(self, step: Step) -> None:
         path = self._scope().word(step.args[0])
@@ -311,21 +306,10 @@ class _Run:
             )
         if plain:
             found = copied(copying, self._origin(step), tree, self._a.spools)
-            if not step.flag("from"):
-                self._warn_of_much(found)
+            for warning in () if step.flag("from") else much_of(found, f"{self._where}: copies"):
+                self._a.warn(warning)
             entries += found
         self._add(list({entry.path: entry for entry in entries}.values()), step)
-
-    def _warn_of_much(self, entries: list[Entry]) -> None:
-        """A context that nobody meant to copy whole."""
-        size = sum(entry.size for entry in entries)
-        history = [entry for entry in entries if "/.git/" in f"/{entry.path}"]
-        if history:
-            self._a.warn(f"{self._where}: copies .git ({len(history)} files); list it in .dockerignore")
-        if len(entries) > _MANY_FILES or size > _MANY_BYTES:
-            self._a.warn(
-                f"{self._where}: copies {len(entries)} files of {size // 10**6} MB; .dockerignore can leave some out"
-            )
 
     def _copying(self, step: Step, scope: Scope, sources: tuple[str, ...], dest: str) -> Copying:
         is_add = step.name == "ADD"

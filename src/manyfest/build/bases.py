@@ -16,7 +16,7 @@ from manyfest.build.listing import Below, Listing
 from manyfest.build.tree import Tree
 from manyfest.content.document import Document, ImageConfig
 from manyfest.errors import BuildError, Error, NotFound, StoreError
-from manyfest.indexes.nearest import nearest_within
+from manyfest.indexes.nearest import FEW_GETS, nearest_within
 from manyfest.indexes.select import image_for, platform_of
 from manyfest.platforms import Only, Platform, normalise
 from manyfest.stores._inflate import Inflated
@@ -164,6 +164,9 @@ class Bases:
             return all(any(_serves(has, asked) for has in images.platforms) for asked in platforms)
 
         near = nearest_within(source, tag, fits)
+        if near is not None and not near.found and near.gets >= FEW_GETS:
+            more = f"manyfest resolve {name} --platform {platforms[0]} --nearest looks at more"
+            return f"none of the {near.gets} tags next to it has it; {more}"
         return "" if near is None else str(near)
 
     def tree(self, base: Base) -> Tree:

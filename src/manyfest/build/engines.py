@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.build.archives import Spool, entries_of
 from manyfest.build.assemble import needed_stages, target_stage
+from manyfest.build.caution import much_of
 from manyfest.build.expand import platform_args
 from manyfest.build.ignore import DiskFile
 from manyfest.build.layer import Layer
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from manyfest.build.cache import Cache
     from manyfest.build.dockerfile import Recipe, Stage, Step
     from manyfest.build.ignore import Context
+    from manyfest.build.layer import Entry
     from manyfest.emulate.doctor import Report
     from manyfest.engines.builders import Builder, Order
     from manyfest.stores.base import Readable
@@ -117,13 +119,24 @@ class Made:
 
 
 class Task:
-    """One platform to build. ``base``: the image that the target stage starts from, if it starts from one."""
+    """One platform to build. ``base``: the image that the target stage starts from, if it starts from one.
 
-    def __init__(self, order: Order, choice: Choice, context: Context, base: Base | None) -> None:
+    ``warn`` hears what a person should look at.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        choice: Choice,
+        context: Context,
+        base: Base | None,
+        warn: Callable[[str], None],
+    ) -> None:
         self.order = order
         self.choice = choice
         self.context = context
         self.base = base
+        self.warn = warn
 
 
 class Engines:
@@ -342,7 +355,10 @@ def _failure(failed: Sequence[tuple[Platform, Error]], count: int, *, keep_going
 
 
 def _run(task: Task, network: str, cache: Cache, compression: str, *, docker: bool) -> Made:
-    key = _key(task, compression, docker=docker)
+    entries = [entry for entry in task.context.below("") if entry.path not in IGNORE_FILES]
+    for warning in much_of(entries, "the engine gets"):
+        task.warn(warning)
+    key = _key(task, entries, compression, docker=docker)
     known = None if cache.fresh else _known(task, cache, key)
     if known is not None:
         return known
@@ -431,14 +447,14 @@ def _known(task: Task, cache: Cache, key: str) -> Made | None:
     return made if all(cache.has(layer.descriptor) for layer in layers) else None
 
 
-def _key(task: Task, compression: str, *, docker: bool) -> str:
+def _key(task: Task, entries: Sequence[Entry], compression: str, *, docker: bool) -> str:
     """What the image is made from, as far as anybody can know: what RUN fetches is not in it."""
     order, builder = task.order, task.choice.builder
     facts = [
         ["engine", 1, builder.name, builder.mode, compression, docker],
         [str(order.platform), order.text, order.target, sorted(order.args)],
         [[word, name, str(platform)] for word, name, platform in order.bases],
-        [entry.facts() for entry in task.context.below("") if entry.path not in IGNORE_FILES],
+        [entry.facts() for entry in entries],
     ]
     text = json.dumps(facts, separators=(",", ":"))
     return f"engine-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"

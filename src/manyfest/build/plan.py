@@ -23,6 +23,7 @@ from manyfest.build.assemble import Assembler, needed_stages, refuse_run
 from manyfest.build.bases import Bases, Named
 from manyfest.build.built import Built
 from manyfest.build.cache import Cache, Hashes
+from manyfest.build.caution import secrets_of
 from manyfest.build.compressing import engine_of
 from manyfest.build.dockerfile import parse
 from manyfest.build.engines import Task, first_run, order_for, run_all
@@ -236,6 +237,7 @@ class _Work:
                 raise InputError(f"{platform} is asked for twice")
             seen.add(normalise(platform))
             recipe = self._recipe(platform)
+            self._warn_of_secrets(recipe)
             step = first_run(recipe, self._target())
             if step is None:
                 continue
@@ -245,6 +247,14 @@ class _Work:
         if self.project.first is not None:
             self._check_first(self._read(self.project.first.dockerfile))
         self.bases.resolve_all(self._named(), Pool())
+
+    def _warn_of_secrets(self, recipe: Recipe) -> None:
+        """Before an engine or a compiler has begun."""
+        steps = [*recipe.globals]
+        for stage in needed_stages(recipe, self._target()):
+            steps += stage.steps
+        for warning in secrets_of((step, recipe.where(step.line)) for step in steps):
+            self._warn_once(warning)
 
     def _named(self) -> Iterator[Named]:
         """Every image that is needed."""
@@ -294,7 +304,7 @@ class _Work:
             assembler = self._assembler(platform, over.get(platform, {}))
             text = self._texts[self.project.dockerfile_for(platform)]
             order, base = order_for(assembler, text)
-            tasks.append(Task(order, choice, assembler.context, base))
+            tasks.append(Task(order, choice, assembler.context, base, self._warn_once))
         if self.engines is None or not (tasks or self.hopeless):
             return {}
 

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     R = TypeVar("R")
 
-__all__ = ["MAX_GETS", "MAX_HEADS", "PATIENCE_S", "Near", "Nearest", "nearest", "nearest_within", "order"]
+__all__ = [
+    "FEW_GETS",
+    "MAX_GETS",
+    "MAX_HEADS",
+    "PATIENCE_S",
+    "Near",
+    "Nearest",
+    "nearest",
+    "nearest_within",
+    "order",
+]
 
 MAX_TAGS = 5000
 """Tags looked through; more have the oldest versions anyway."""
@@ -44,6 +54,9 @@ PATIENCE_S = 3.0
 
 MAX_HEADS = 24
 MAX_GETS = 12
+FEW_GETS = 4
+"""GET for those who did not ask: Docker Hub gives ten of them an hour to people it does not know."""
+
 ENOUGH = 3
 
 _VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,3})(?:[-+_.](.+))?")
@@ -93,7 +106,12 @@ class Nearest(Value):
 
 
 def nearest(
-    source: Source, tag: str, fits: Callable[[Listing], bool], *, pool: Pool | None = None
+    source: Source,
+    tag: str,
+    fits: Callable[[Listing], bool],
+    *,
+    gets: int = MAX_GETS,
+    pool: Pool | None = None,
 ) -> Nearest:
     """The nearest tags whose images ``fits`` accepts. Raises :class:`Unsupported` where tags cannot be listed."""
     if not isinstance(source, HasTags):
@@ -106,7 +124,7 @@ def nearest(
     for each, digest in zip(candidates, digests, strict=True):
         if digest:
             unique.setdefault(digest, each)
-    todo = list(unique.items())[:MAX_GETS]
+    todo = list(unique.items())[:gets]
     found: list[Near] = []
     asked = 0
     while todo and len(found) < ENOUGH:
@@ -122,13 +140,13 @@ def nearest(
 def nearest_within(
     source: Source, tag: str, fits: Callable[[Listing], bool], seconds: float = PATIENCE_S
 ) -> Nearest | None:
-    """:func:`nearest` if that can be told within ``seconds``; ``None`` when not, or when the place does not tell."""
+    """:func:`nearest`, with few GET, if that can be told within ``seconds``; ``None`` when it cannot be told."""
     outcome: list[Nearest | BaseException] = []
     done = threading.Event()
 
     def look() -> None:
         try:
-            outcome.append(nearest(source, tag, fits, pool=_Leavable()))
+            outcome.append(nearest(source, tag, fits, gets=FEW_GETS, pool=_Leavable()))
         except BaseException as error:  # noqa: BLE001 - raised below, by whoever waits for it
             outcome.append(error)
         finally:

@@ -86,7 +86,7 @@ def test_much_is_warned_of(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) ->
     """A repository's history, and files by the thousand."""
     kitchen.write(".git/HEAD", "ref")
     kitchen.write("a", "a")
-    monkeypatch.setattr("manyfest.build.assemble._MANY_FILES", 3)
+    monkeypatch.setattr("manyfest.build.caution._MANY_FILES", 3)
     kitchen.build("FROM scratch\nCOPY . /\n")
     assert [text.partition(":2: ")[2] for text in kitchen.warnings] == [
         "copies .git (1 files); list it in .dockerignore",

@@ -292,6 +292,25 @@ def test_attestations_of_what_an_engine_made(site: Site) -> None:
     ]
 
 
+def test_what_should_be_looked_at(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets and large contexts are warned of whoever builds, each once for all platforms."""
+    monkeypatch.setattr("manyfest.build.caution._MANY_FILES", 3)
+    site.write("a", "A")
+    for number in range(2):
+        site.write(f".git/{number}", "x")
+    site.run(f"ARG TOKEN=x\n{RUN}ARG NPM_TOKEN\nENV PASSWORD=x\n", AMD64, ARM64)
+    warned = [each.replace(f"{site.folder}/", "") for each in site.warnings]
+    assert warned[:3] == [
+        "Dockerfile:1: ARG TOKEN: build arguments are no place for secrets",
+        "Dockerfile:6: ARG NPM_TOKEN: build arguments are no place for secrets",
+        "Dockerfile:7: ENV PASSWORD: its value can be read by whoever has the image",
+    ]
+    assert warned[3:] == [
+        "the engine gets .git (2 files); list it in .dockerignore",
+        "the engine gets 5 files of 0 MB; .dockerignore can leave some out",
+    ]
+
+
 def test_keep_going_and_resume(site: Site) -> None:
     """All failures are told, what succeeded is kept."""
     site.write("a", "A")

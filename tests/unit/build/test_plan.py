@@ -137,6 +137,17 @@ def test_bases_without_the_platform(app: Kitchen) -> None:
     ]
 
 
+def test_where_to_look_further(app: Kitchen) -> None:
+    """When none of the few tags that were looked into has it."""
+    for number in range(9):
+        make_index(app.base("one"), ["linux/amd64"], tag=str(number), seed=number)
+    with pytest.raises(BuildError) as raised:
+        app.build("FROM one\n", "linux/s390x,linux/arm64")
+    assert raised.value.hint.splitlines()[1] == (
+        "none of the 4 tags next to it has it; manyfest resolve one --platform linux/s390x --nearest looks at more"
+    )
+
+
 def test_a_base_that_fails_otherwise(app: Kitchen) -> None:
     """Is told before what other bases lack."""
     make_index(app.base("one"), ["linux/amd64"], tag="1")

@@ -13,7 +13,7 @@ from manyfest.content.descriptor import Descriptor
 from manyfest.content.document import Document
 from manyfest.errors import NotFound, Unsupported
 from manyfest.indexes.listing import Listing
-from manyfest.indexes.nearest import MAX_GETS, MAX_HEADS, nearest, nearest_within, order
+from manyfest.indexes.nearest import FEW_GETS, MAX_GETS, MAX_HEADS, nearest, nearest_within, order
 from manyfest.platforms import Platform
 from manyfest.stores.base import HasTags
 from manyfest.stores.memory import Memory
@@ -132,6 +132,16 @@ def test_in_time_it_is_the_same() -> None:
     for number in range(30):
         store.add(f"1.{number}", "linux/amd64", seed=number)
     assert nearest_within(store, "1.0", lambda _: True, 60) == nearest(store, "1.0", lambda _: True)
+
+
+def test_who_did_not_ask_pays_little() -> None:
+    """Few GET: some registries count them."""
+    store = Tagged()
+    for number in range(30):
+        store.add(f"1.{number}", "linux/amd64", seed=number)
+    store.asked.clear()
+    assert nearest_within(store, "1.0", lambda _: False, 60) is not None
+    assert store.asked["get"] == FEW_GETS
 
 
 def test_a_registry_that_takes_its_time() -> None:
