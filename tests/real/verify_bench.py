@@ -42,6 +42,7 @@ class Bench:
         self.folder = folder
         self.store = Layout.create(str(folder / "layout"))
         self.cache = Cache(str(folder / "cache"))
+        self._known: dict[str, dict[str, tuple[bytes, str]]] = {}
         self._bases: dict[tuple[str, str], Document] = {}
         with ThreadPoolExecutor(len(debian.ARCHITECTURES)) as pool:
             files = list(pool.map(debian.packages, debian.ARCHITECTURES))
@@ -106,21 +107,25 @@ class Bench:
 
     def file(self, architecture: str, path: str) -> bytes:
         """The content of a file of the packages."""
-        for layer in self.layers[architecture]:
-            with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
-                for name in (f"./{path}", path):
-                    if name in archive.getnames() and (found := archive.extractfile(name)) is not None:
-                        return found.read()
-        raise AssertionError(f"no {path} in the packages for {architecture}")
+        layer, name = self._members(architecture)[path]
+        with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+            found = archive.extractfile(name)
+            assert found is not None
+            return found.read()
 
     def path_of(self, architecture: str, base: str) -> str:
         """The path that ends so, in the packages."""
-        for layer in self.layers[architecture]:
-            with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
-                for name in archive.getnames():
-                    if name.endswith(f"/{base}"):
-                        return name.removeprefix("./")
-        raise AssertionError(f"no {base} in the packages for {architecture}")
+        return next(path for path in self._members(architecture) if f"/{path}".endswith(f"/{base}"))
+
+    def _members(self, architecture: str) -> dict[str, tuple[bytes, str]]:
+        """Where each file of the packages is: the layer, and its name there."""
+        if architecture not in self._known:
+            known = self._known[architecture] = {}
+            for layer in self.layers[architecture]:
+                with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+                    for name in archive.getnames():
+                        known.setdefault(name.removeprefix("./"), (layer, name))
+        return self._known[architecture]
 
 
 def _library(package: bytes, base: str) -> bytes:

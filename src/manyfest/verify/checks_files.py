@@ -157,6 +157,7 @@ class _Checker:
                 started_from
                 and node.entry.facts is not None
                 and f"/{path.rpartition('/')[0]}" in self.programs.search
+                and ("MF303", path) not in self.blamed  # said already, as what the image starts
             ):
                 message = f"/{path} is a program without execute permission (mode {node.entry.mode:04o})"
                 self._add("MF312", path, node, message, WARNING, "chmod +x")
