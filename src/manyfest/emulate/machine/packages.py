@@ -62,8 +62,8 @@ def fetch(kind: Kind, names: Sequence[str], folder: str, mirror: str) -> list[Pa
 
     Raises :class:`EmulationError` for what apt says, and for a file that is not what the archive lists.
     """
-    apt = need("apt-get", "apt")
     environment = {"APT_CONFIG": _configure(kind, folder, mirror)}
+    apt = need("apt-get", "apt")
     words = [apt, "--quiet=2", "--yes"]
     try:
         call([*words, "update"], f"reading {mirror}", _UPDATE_TIMEOUT_S, environment=environment)
