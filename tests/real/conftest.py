@@ -148,6 +148,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory, emulators: None) -> Iterato
 
 
 @pytest.fixture(scope="session")
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """zig compiles its C library for a platform once."""
+    return tmp_path_factory.mktemp("zig")
+
+
+@pytest.fixture(scope="session")
 def go_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What Go has compiled: its library takes half a minute for a platform, once for all tests."""
     find_go()

@@ -18,12 +18,6 @@ pytestmark = pytest.mark.real
 BOTH = "linux/amd64, linux/s390x"
 
 
-@pytest.fixture(scope="module")
-def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """zig compiles its C library for a platform once."""
-    return tmp_path_factory.mktemp("zig")
-
-
 @pytest.fixture
 def site(here: Host, zig_cache: Path) -> Host:
     """An empty project, and nothing on PATH but Debian's own."""

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Java: compiled once, for a base with a Java of each platform."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from manyfest.build.starter.recipe import Recipe, Wish, found, plain, read_text
+from manyfest.errors import InvalidProject
+
+__all__ = ["java", "maven"]
+
+_BASE = "ARG BASE=docker.io/library/eclipse-temurin:21-jre\nFROM $BASE\n"
+_PLATFORMS = ("linux/amd64", "linux/arm64", "linux/ppc64le", "linux/s390x", "linux/riscv64")
+"""Those of the base; it has none for 32-bit ARM."""
+
+_MAIN = re.compile(r"\bpublic\s+static\s+void\s+main\s*\(\s*(?:final\s+)?String\b")
+_PACKAGE = re.compile(r"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+_EPOCH = "1980-01-01T00:00:02Z"
+"""The first second that archives of Java can say; any fixed one makes the same archive on every machine."""
+
+_CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55"
+_SELF_STARTING = ("spring-boot-maven-plugin", "maven-shade-plugin", "maven-assembly-plugin", "<mainClass>")
+
+
+def java(wish: Wish) -> Recipe:
+    """javac and jar, without anything else. Raises :class:`InvalidProject` where no class can be started."""
+    source = next((name for name in ("src/main/java", "src") if os.path.isdir(wish.path(name))), ".")
+    main = _main_class(wish, source)
+    output = f"out/{wish.name}.jar"
+    text = f"""\
+compile:
+  toolchain: java
+  run: >-
+    rm -rf {{build}}/classes && find {source} -name '*.java' -exec javac --release 17 -d {{build}}/classes {{}} + &&
+    mkdir -p {{out}}/out && jar --create --date={_EPOCH} --file {{out}}/{output} --main-class {main}
+    -C {{build}}/classes .
+  outputs: [{output}]
+"""
+    start = (
+        f'COPY {output} /{wish.name}.jar\nUSER 65532:65532\nENTRYPOINT ["java", "-jar", "/{wish.name}.jar"]\n'
+    )
+    return Recipe(text, _BASE + start, needs="java", platforms=_PLATFORMS)
+
+
+def maven(wish: Wish) -> Recipe:
+    """``mvn package``, and what the program needs at run time beside its own archive."""
+    pom = re.sub(r"<!--.*?-->", "", read_text(wish.path("pom.xml")), flags=re.DOTALL)
+    # A parent and plugins have an artifactId too; the project's own stands outside of them.
+    own = re.sub(
+        r"<(parent|dependencies|dependencyManagement|build|profiles)>.*?</\1>", "", pom, flags=re.DOTALL
+    )
+    named = re.search(r"<artifactId>\s*([\w.-]+)\s*</artifactId>", own)
+    if named is None:
+        raise InvalidProject(
+            f"{wish.folder}: no pom.xml with an artifactId", hint="--kind java is for javac alone"
+        )
+    if re.search(r"<packaging>\s*pom\s*</packaging>", own):
+        raise InvalidProject(
+            f"{wish.path('pom.xml')}: packaging pom makes no program",
+            hint="run init in the folder of the module",
+        )
+    name, needs_others = plain(named[1], "pom.xml: the artifactId"), ""
+    starts_itself = any(word in pom for word in _SELF_STARTING)
+    if starts_itself:
+        start = f'ENTRYPOINT ["java", "-jar", "/app/{wish.name}.jar"]\n'
+    else:
+        main = _main_class(wish, "src/main/java")
+        start = f'ENTRYPOINT ["java", "-cp", "/app/*", "{main}"]\n'
+        if re.search(
+            r"<dependency>(?:(?!</dependency>|<scope>\s*(?:test|provided)).)*</dependency>", pom, re.DOTALL
+        ):
+            needs_others = (
+                " dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory={out}/out/app"
+            )
+    text = f"""\
+compile:
+  toolchain: java
+  # The tag says that target is a cache, whose files are no reason to build again.
+  run: >-
+    mkdir -p target {{out}}/out/app && echo '{_CACHE_TAG}' > target/CACHEDIR.TAG && rm -f target/*.jar &&
+    mvn --batch-mode --quiet -DskipTests -Dproject.build.outputTimestamp={_EPOCH} package{needs_others} &&
+    cp target/{name}-*.jar {{out}}/out/app/{wish.name}.jar
+  outputs: [out/app]
+"""
+    dockerfile = f"{_BASE}COPY out/app /app\nUSER 65532:65532\n{start}"
+    return Recipe(text, dockerfile, needs="maven", platforms=_PLATFORMS, ignored=("target",))
+
+
+def _main_class(wish: Wish, source: str) -> str:
+    classes = []
+    for path in found(wish.path(source), ".java"):
+        text = read_text(os.path.join(wish.path(source), path))
+        if _MAIN.search(text):
+            package = _PACKAGE.search(text)
+            name = os.path.basename(path).removesuffix(".java")
+            classes.append(f"{package[1]}.{name}" if package else name)
+    if not classes:
+        raise InvalidProject(
+            f"{wish.path(source)}: no class with public static void main(String[] …)",
+            hint="init writes how the program is started, and has to know",
+        )
+    best = next(
+        (name for name in classes if name.rpartition(".")[2] in ("Main", "App", "Application")), classes[0]
+    )
+    return plain(best, "the class to start")
