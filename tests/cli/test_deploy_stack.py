@@ -242,6 +242,27 @@ def test_prune(run: Run, swarm: StackSwarm, file: Path) -> None:
     assert sorted(swarm.known) == ["other_db", "other_web", "st_web"]
 
 
+def test_ports_that_are_taken(run: Run, swarm: StackSwarm, file: Path, app: str) -> None:
+    """By a service of nobody's, by one that the file no longer has, and by another of the same file."""
+    text = file.read_text()
+    with_port = text.replace(
+        "    secrets: [token]\n", "    ports: [{target: 8080, published: 80, mode: host}]\n"
+    )
+    run("deploy", "alone", f"{app}:web", "-p", "80:8080")
+    file.write_text(with_port)
+    refused = run("deploy", "-f", str(file), "st", ok=False)
+    assert refused.code == 1
+    assert "port 80/tcp of st_web is published by the service alone\nhint: publish another one" in refused.err
+    run("deploy", "--remove", "alone")
+    run("deploy", "-f", str(file), "st")
+    file.write_text(with_port.replace("  web:", "  new:"))
+    refused = run("deploy", "-f", str(file), "st", "--prune", ok=False)
+    assert "hint: the file does not have st_web any more: manyfest deploy --remove st_web" in refused.err
+    file.write_text(with_port.replace("    deploy: {endpoint_mode: dnsrr}\n", "    ports: ['80:80']\n"))
+    err = run("deploy", "-f", str(file), "st", ok=False).err
+    assert "port 80/tcp of st_db is published by the service st_web" in err
+
+
 def test_what_a_swarm_cannot_change_is_refused_first(run: Run, swarm: StackSwarm, file: Path) -> None:
     run("deploy", "-f", str(file), "st")
     swarm.log.clear()

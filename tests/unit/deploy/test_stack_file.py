@@ -42,7 +42,11 @@ def test_the_least(tmp_path: Path) -> None:
         "Name": "st_web",
         "Labels": {"com.docker.stack.namespace": "st", "com.docker.stack.image": "a/b:1"},
         "TaskTemplate": {
-            "ContainerSpec": {"Image": "a/b:1", "Labels": {"com.docker.stack.namespace": "st"}},
+            "ContainerSpec": {
+                "Image": "a/b:1",
+                "Labels": {"com.docker.stack.namespace": "st"},
+                "Privileges": {"CredentialSpec": None, "SELinuxContext": None},
+            },
             "Networks": [{"Target": "st_default", "Aliases": ["web"]}],
         },
         "Mode": {"Replicated": {"Replicas": 1}},

@@ -226,7 +226,20 @@ def refuse_taken_ports(stack: Stack, standing: Standing) -> None:
             )
             there = taken.setdefault(key, (name, mode)) if key[0] else (name, mode)
             if name in mine and there[0] != name and not (there[0] in mine and there[1] == mode == "host"):
-                raise Refused(f"port {key[0]}/{key[1]} of {name} is published by the service {there[0]}")
+                raise Refused(
+                    f"port {key[0]}/{key[1]} of {name} is published by the service {there[0]}",
+                    hint=_way_to_the_port(stack, standing, there[0]),
+                )
+
+
+def _way_to_the_port(stack: Stack, standing: Standing, owner: str) -> str:
+    found = standing.services.get(owner) or {}
+    if (
+        owner in {service.name for service in stack.services}
+        or swarm.labels_of(found).get(NAMESPACE) != stack.name
+    ):
+        return "publish another one"
+    return f"the file does not have {owner} any more: manyfest deploy --remove {owner}"
 
 
 def prunable(stack: Stack, standing: Standing) -> Sequence[dict[str, Any]]:

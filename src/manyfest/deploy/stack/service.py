@@ -228,10 +228,10 @@ def _files(item: Marked, scalars: Scalars, known: Parts, kind: str) -> list[dict
 
 
 def _credentials(item: Marked, scalars: Scalars) -> dict[str, Any]:
-    """Windows' managed accounts."""
+    """Windows' managed accounts; written also without any, as docker does, since it changes what engines show."""
     refuse_unknown(item, ("file", "registry"))
     said = _kept({"File": scalars.text(item["file"]), "Registry": scalars.text(item["registry"])})
-    return {"CredentialSpec": said} if said else {}
+    return {"CredentialSpec": said or None, "SELinuxContext": None}
 
 
 def _ulimits(item: Marked, scalars: Scalars) -> list[dict[str, Any]]:
