@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.build import modes, settings
 from manyfest.build.caution import much_of, secrets_of
-from manyfest.build.copying import Copying, copied, folders
+from manyfest.build.copying import Copying, copied, folders, goes_into, several
 from manyfest.build.dockerfile import parse_trigger
 from manyfest.build.expand import PROXIES, Scope, platform_args
 from manyfest.build.layer import Bytes, Entry
@@ -293,12 +293,9 @@ class _Run:
         inline = [w for w in step.args[:-1] if w.startswith("<<") and step.heredocs]
         plain = [word for word, raw in zip(words[:-1], step.args[:-1], strict=True) if raw not in inline]
         copying = self._copying(step, scope, tuple(plain), words[-1])
-        if len(plain) + len(inline) > 1 and not copying.into_folder and not copying.parents:
-            raise InvalidProject(
-                f"{self._where}: several sources for one destination {copying.dest!r}",
-                hint="a destination for several files is a folder and ends with /",
-            )
         tree = self._files.tree
+        if inline and len(plain) + len(inline) > 1 and not goes_into(copying, tree):
+            raise several(copying, len(plain) + len(inline))
         entries: list[Entry] = []
         if names:
             entries += copied(
@@ -306,6 +303,8 @@ class _Run:
             )
         if plain:
             found = copied(copying, self._origin(step), tree, self._a.spools)
+            if not found:
+                self._a.warn(f"{self._where}: {step.name} copies nothing: {' '.join(plain)} matches no file")
             for warning in () if step.flag("from") else much_of(found, f"{self._where}: copies"):
                 self._a.warn(warning)
             entries += found

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manyfest.build.modes import Mode
     from manyfest.build.tree import Tree
 
-__all__ = ["Copying", "Placement", "copied", "folders"]
+__all__ = ["Copying", "Placement", "copied", "folders", "goes_into", "several"]
 
 
 class Origin(Protocol):
@@ -180,19 +180,33 @@ class Placement:
 def copied(copying: Copying, origin: Origin, tree: Tree, spools: list[Spool]) -> list[Entry]:
     """The entries that a COPY or ADD gives over ``tree``; archives opened on the way are added to ``spools``.
 
+    A wildcard may match nothing: ``COPY package.json yarn.lock* ./`` is how people copy what may be there.
     Raises :class:`BuildError` or :class:`InvalidProject` with the line.
     """
     found = [(source, match) for source in copying.sources for match in _matches(origin, source, copying)]
-    many = len(found) > 1 or len(copying.sources) > 1
-    if many and not copying.into_folder and not copying.parents:
-        raise InvalidProject(
-            f"{copying.where}: {len(found)} sources for one destination {copying.dest!r}",
-            hint="a destination for several files is a folder and ends with /",
-        )
+    if len(found) > 1 and not copying.parents and not goes_into(copying, tree):
+        kinds = {
+            entry.kind for _, match in found if (entry := origin.find(origin.resolve(match))) is not None
+        }
+        if kinds != {"dir"}:
+            raise several(copying, len(found))
     placement = Placement(tree, copying)
     for source, match in found:
         _place(placement, copying, origin, source, match, spools)
     return placement.entries()
+
+
+def goes_into(copying: Copying, tree: Tree) -> bool:
+    """Is the destination a folder: does it say so, or is it one already?"""
+    return copying.into_folder or tree.is_folder(tree.resolve(copying.target))
+
+
+def several(copying: Copying, count: int) -> InvalidProject:
+    """The error for files that would overwrite each other; BuildKit keeps the last one and says nothing."""
+    return InvalidProject(
+        f"{copying.where}: {count} sources for one destination {copying.dest!r}",
+        hint="a destination for several files is a folder and ends with /",
+    )
 
 
 def folders(path: str) -> list[str]:
@@ -267,7 +281,7 @@ def _unpack(placement: Placement, copying: Copying, content: DiskFile, spools: l
 
 
 def _matches(origin: Origin, source: str, copying: Copying) -> list[str]:
-    """The paths that a source names. Raises :class:`BuildError` if there are none."""
+    """The paths that a source names; a wildcard's may be none. Raises :class:`BuildError` for one that leads out."""
     clean = posixpath.normpath(source.replace("/./", "/")).lstrip("/")
     if clean == ".." or clean.startswith("../"):
         raise BuildError(
@@ -278,10 +292,7 @@ def _matches(origin: Origin, source: str, copying: Copying) -> list[str]:
         return [""]
     if not has_wildcard(clean):
         return [clean]
-    found = sorted(_glob(origin, "", clean.split("/")))
-    if not found:
-        raise _missing(origin, source, copying)
-    return found
+    return sorted(_glob(origin, "", clean.split("/")))
 
 
 def _glob(origin: Origin, folder: str, parts: Sequence[str]) -> Iterable[str]:

@@ -11,7 +11,6 @@ be followed. Links inside copied folders are copied as links.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import posixpath
 import re
@@ -74,12 +73,24 @@ def pattern_of(part: str) -> re.Pattern[str]:
             i += 1
             translated.append(re.escape(part[i]))
         elif end > 0:
-            translated.append(fnmatch.translate(part[i : end + 1].replace("[^", "[!", 1))[4:-3])
+            translated.append(_set_of(part[i + 1 : end]))
             i = end
         else:
             translated.append({"*": "[^/]*", "?": "[^/]"}.get(c, re.escape(c)))
         i += 1
     return re.compile("".join(translated), re.DOTALL)
+
+
+def _set_of(body: str) -> str:
+    """``[a-z]`` as a regular expression. Unlike a shell's, ``!`` is a character like others."""
+    negated = "^" if body.startswith("^") else ""
+    plain = re.sub(r"\\(.)", r"\1", body.removeprefix("^"), flags=re.DOTALL)
+    found = f"[{negated}{''.join(c if c == '-' else re.escape(c) for c in plain)}]"
+    try:
+        re.compile(found)
+    except re.error:
+        return "(?!)"  # a range that ends before it begins holds nothing
+    return found
 
 
 class DiskFile:

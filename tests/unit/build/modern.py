@@ -185,6 +185,73 @@ CMD ["x", "y z"]
 SHELL ["/bin/sh", "-c"]
 ENTRYPOINT run $PATH
 """),
+    Case("quoting", """\
+# a comment
+FROM base
+ENV A="x\\ty" B='single $PATH' C=a\\\\b D="say \\"hi\\"" E=${PATH}:/more F="a  b"   G=1
+# between
+ENV H=one \\
+  # a comment inside
+  I=two \\
+
+  J="three \\
+four"
+ENV LEGACY value with  "spaces" and $A
+LABEL "com.example.a"="multi \\
+line" b=$A 'c d'="e" f="it's"
+LABEL empty="" $G=name
+ENV K=$A$B L=${A}x M=\\${A} N="\\$A" O='\\$A' P=$$ Q=${Q:-"quoted default"} R="${NONE:-a b}"
+CMD echo "hello   there" $A && true
+USER ${USER_ID:-7}:$G
+EXPOSE ${PORT:-8080} 9090/udp
+VOLUME $A /x/$G
+WORKDIR ${A}/sub
+WORKDIR "quoted dir"
+STOPSIGNAL ${SIG:-SIGTERM}
+"""),
+    Case("wildcards", """\
+FROM base
+COPY conf/* /a/
+COPY conf/*/* /b/
+COPY */deep /c/
+COPY [cm]o* /d/
+COPY app* pla?n /e/
+COPY conf/deep/[!c].conf /f/
+COPY rootfs/* /g/
+COPY rootfs/tmp/.* /h/
+COPY conf/ more/ /i
+COPY . /j/
+COPY ./ /k
+COPY /conf/deep /l
+COPY conf/link /m
+COPY conf/link /n/
+COPY to-conf/ /o/
+COPY app /tmp
+COPY app /tmp/../p/q
+COPY --from=base /usr /r
+COPY --from=base /bin /s
+COPY --from=base /bin/sh /usr/bin/sh2
+COPY --from=base . /t
+"""),
+    Case("patterns", "FROM base\nCOPY . /ctx\n",
+         ignore="  more  \n/app\n./plain\nconf/deep/\n!conf/deep/er\n**/*.tar*\n!plain.tar\n"
+         "to-*\n\n#x\n\\!x\nroot?s/opt\n"),
+    Case("stages", """\
+ARG WHICH=two
+FROM base AS one
+COPY plain /from/one
+FROM base AS two
+COPY app /from/two
+ENV IN=two
+FROM ${WHICH} AS picked
+ENV PICKED=$IN
+FROM scratch AS never
+COPY conf /never
+FROM picked AS last
+COPY --from=one /from /merged
+COPY --from=1 /from/one /by-number
+COPY --from=picked --chown=5 --chmod=500 /from/two /owned/
+"""),
     Case("ignored", "FROM base\nCOPY . /ctx\n", ignore="plain\n",
          own_ignore="# own\n*\n!rootfs\n!conf\n!more/deep\nconf/**/*.txt\n!**/e.txt\n"),
 ]  # fmt: skip

@@ -11,8 +11,9 @@ from tests.unit.build.conftest import Kitchen
 from tests.unit.build.modern import CASES, Case, dockerfile_of, write_files
 from tests.unit.build.seen import recorded, seen
 
-MEANT = {"link": {"tmp"}}
-"""Paths that are different on purpose: BuildKit's ``--link`` gives folders of the base a new owner and mode."""
+MEANT = {"link": {"tmp"}, "stages": {"owned"}}
+"""Paths that are different on purpose: BuildKit's ``--link`` gives folders of the base a new owner and mode; in newer
+ones an octal ``--chmod`` is that of new folders on the way too, which ``--chmod=644`` would lock."""
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "buildkit"
 
