@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.real.building import push_base, rootfs, runs, start, until
-from tests.real.debian import ARCHITECTURES
+from tests.real.debian import ARCHITECTURES, fetched, system
 from tests.real.parts import Done, Host, Registry, need, stop, wait_for
 
 from manyfest.content.descriptor import Descriptor
@@ -31,15 +32,19 @@ DOCKERFILE = """\
 ARG BASE
 FROM $BASE AS made
 ARG TARGETARCH
-SHELL ["/bin/busybox", "sh", "-c"]
-RUN busybox uname -m > /arch && \\
-    echo $TARGETARCH >> /arch
+COPY debs/$TARGETARCH.deb /tmp/tini.deb
+RUN dpkg --install /tmp/tini.deb && \\
+    dpkg-query --showformat '${Package} ${Architecture} ${db:Status-Status}\\n' --show tini >/tini && \\
+    uname -m >>/tini
 FROM $BASE
+SHELL ["/bin/sh", "-ec"]
 COPY data /data
-COPY --from=made /arch /arch
-RUN echo done >> /arch
+COPY --from=made /usr/bin/tini /usr/bin/
+COPY --from=made /tini /tini
+RUN tini --version | grep -o '^tini version' >>/tini
 HEALTHCHECK CMD ["true"]
-CMD ["/bin/sh", "-c", "cat /arch /data"]
+ENTRYPOINT ["tini", "--"]
+CMD ["cat", "/tini", "/data"]
 """
 
 
@@ -48,6 +53,13 @@ def base(tmp_path_factory: pytest.TempPathFactory, plain: Registry) -> str:
     """The name of a list of three bases in a registry."""
     layers = {ARCHITECTURES[debian]: rootfs(debian) for debian in DEBIAN}
     return push_base(tmp_path_factory.mktemp("bases"), f"{plain.host}/engines/base", layers)
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory: pytest.TempPathFactory, plain: Registry) -> str:
+    """The same of three Debian systems in which packages can be installed."""
+    layers = {ARCHITECTURES[debian]: system(debian) for debian in DEBIAN}
+    return push_base(tmp_path_factory.mktemp("systems"), f"{plain.host}/engines/system", layers)
 
 
 @pytest.fixture
@@ -103,14 +115,20 @@ def check_runs(here: Host, target: str) -> None:
     assert [r["platform"] for r in results] == list(PLATFORMS)
     for result in results:
         platform = result["platform"]
-        said = f"{MACHINES[platform]}\n{platform.partition('/')[2]}\ndone\nfrom the project\n"
+        architecture = platform.partition("/")[2]
+        said = f"tini {architecture} installed\n{MACHINES[platform]}\ntini version\nfrom the project\n"
         assert (result["ok"], result["output"]) == (True, said)
 
 
 @pytest.mark.parametrize("mode", ["BuildKit", "classic", "buildah", "podman"])
-def test_three_platforms(site: Host, base: str, embedded: Registry, mode: str) -> None:
-    """Built, pushed under one name, looked into, run; nothing of it stays, and again nothing is done."""
+def test_three_platforms(site: Host, systems: str, embedded: Registry, mode: str) -> None:
+    """Packages installed, pushed under one name, looked into, run; nothing of it stays, and again nothing is done."""
     need("buildah", "podman")
+    base = systems
+    (site.home / "project/debs").mkdir()
+    for debian in DEBIAN:
+        package = fetched(debian, {"tini"}, "debian-12")["tini"]
+        shutil.copy(package, site.home / f"project/debs/{debian}.deb")
     target = f"{embedded.host}/engines/{mode.lower()}:1"
     engine = mode if mode in ("buildah", "podman") else "docker"
     site.env["DOCKER_BUILDKIT"] = "0" if mode == "classic" else "1"
