@@ -35,6 +35,7 @@ _LIMIT = 4 * 1024**3
 """Bytes; an archive that asks for more than this for a hundred packages is not Debian's."""
 
 _LINE = re.compile(r"^'(\S+)' ([A-Za-z0-9][A-Za-z0-9.+~%_-]*\.deb) (\d+) SHA256:([0-9a-f]{64})$")
+_REACHING = re.compile(r'Acquire::(https?::[\w:.-]+|ForceIPv[46]|Retries|Queue-Mode) "[^"\n]*";$')
 _SOURCES = "/etc/apt/sources.list"
 _SOURCE = re.compile(r"^(?:deb\b|URIs:).*?(https?://[^\s\]]+/debian)/?(?:\s|$)", re.MULTILINE)
 
@@ -131,6 +132,8 @@ def _configure(kind: Kind, folder: str, mirror: str) -> str:
     settings = {
         "Acquire::ForceHash": "SHA256",  # else --print-uris tells MD5, for programs of old
         "Acquire::Languages": "none",
+        "Acquire::AllowInsecureRepositories": "false",
+        "Acquire::AllowWeakRepositories": "false",
         "APT::Architecture": kind.debian,
         "APT::Architectures": kind.debian,
         "APT::Install-Recommends": "false",
@@ -157,10 +160,9 @@ def _configure(kind: Kind, folder: str, mirror: str) -> str:
 
 
 def _reaching() -> str:
-    """How this machine's apt reaches networks: proxies, time-outs, certificates."""
+    """How this machine's apt reaches networks: proxies, time-outs, certificates. Nothing of what it trusts."""
     told = call([need("apt-config", "apt"), "dump", "Acquire"], "asking apt for its proxies", 60)
-    lines = (line for line in told.splitlines() if line.startswith("Acquire::") and "::Languages" not in line)
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in told.splitlines() if _REACHING.match(line))
 
 
 def _forget_others(folder: str, packages: Sequence[Package]) -> None:

@@ -77,3 +77,29 @@ def test_mirror_of_this_machine(text: str, mirror: str, tmp_path: Path) -> None:
 def test_mirrors_that_are_none(mirror: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Debian archive"):
         fetch(kind_of("arm64"), ["mount"], str(tmp_path), mirror)
+
+
+def test_apt_keeps_its_way_to_networks_and_trusts_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = """Acquire "";
+Acquire::http "";
+Acquire::http::Proxy "http://proxy.example:3128";
+Acquire::https::CaInfo "/etc/ssl/own.pem";
+Acquire::AllowInsecureRepositories "true";
+Acquire::Languages:: "de";
+Acquire::Retries "3";
+"""
+    monkeypatch.setattr(packages, "call", lambda *_: told)
+    monkeypatch.setattr(packages, "need", lambda program, _: program)
+    monkeypatch.setattr(packages, "KEYRING", str(tmp_path))
+    text = Path(packages._configure(kind_of("s390x"), str(tmp_path), MIRROR)).read_text()
+    assert text.startswith(
+        'Acquire::http::Proxy "http://proxy.example:3128";\nAcquire::https::CaInfo "/etc/ssl/own.pem";\n'
+        'Acquire::Retries "3";\n'
+    )
+    assert text.count("AllowInsecureRepositories") == 1
+    assert 'Acquire::AllowInsecureRepositories "false";' in text
+    assert 'APT::Architecture "s390x";' in text
+    source = (tmp_path / "etc" / "sources.list").read_text()
+    assert source == f"deb [signed-by={tmp_path}] {MIRROR} bookworm main\n"
