@@ -67,9 +67,13 @@ def lay_tree(packages: Sequence[Package], tree: str) -> None:
     kept = [package for package in packages if not _is_left_out(package.name)]
     # The largest first: the kernel and the engine take as long as all others together.
     kept.sort(key=lambda package: -package.size)
-    with ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), thread_name_prefix="manyfest-unpack") as pool:
+    pool = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), thread_name_prefix="manyfest-unpack")
+    try:
         for done in [pool.submit(_unpack, package, tree) for package in kept]:
             done.result()
+    finally:
+        # After a failure, or Ctrl-C, the packages that nobody has begun with stay where they are.
+        pool.shutdown(cancel_futures=True)
     _settle(tree)
     call([need("depmod", "kmod"), "-b", tree, _version(tree)], "listing the kernel's modules", _TIMEOUT_S)
 
