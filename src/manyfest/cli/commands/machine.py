@@ -69,6 +69,18 @@ def configure(parser: CommandParser) -> None:
         help="create: processors (default: 2 where there are so many)",
     )
     parser.add_argument(
+        "--bridge",
+        metavar="NAME",
+        default="",
+        help="create: also on this bridge, which is there at every start",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        default="",
+        help="create: its address on the bridge, such as 10.99.0.7/24",
+    )
+    parser.add_argument(
         "--mirror", metavar="URL", default="", help="create: a Debian archive (default: this machine's own)"
     )
     parser.add_argument(
@@ -86,6 +98,15 @@ def configure(parser: CommandParser) -> None:
         help=f"start: how long to wait for the engine (default: {machines.START_TIMEOUT_S:g}); "
         f"stop: until it is ended by force (default: {machines.STOP_TIMEOUT_S:g})",
     )  # fmt: skip
+    parser.add_argument(
+        "--join-swarm", metavar="MANAGER", default="",
+        help="start: and join the swarm of the manager at this address; its token is $SWARM_TOKEN",
+    )  # fmt: skip
+    parser.add_argument(
+        "--suspend",
+        action="store_true",
+        help="stop: keep its memory on disk; the next start goes on from there",
+    )
     parser.add_argument(
         "--context", action="store_true", help="start: also make the Docker context manyfest-NAME"
     )
@@ -110,6 +131,8 @@ def _create(args: argparse.Namespace, console: Console) -> int:
         memory=_bytes(args.memory, "--memory"),
         disk=_bytes(args.disk, "--disk"),
         cpus=args.cpus,
+        bridge=args.bridge,
+        address=args.address,
         mirror=args.mirror,
         fresh=args.fresh,
         on_step=console.say,
@@ -126,6 +149,8 @@ def _start(args: argparse.Namespace, console: Console) -> int:
     machine = machines.start(
         args.name, port=args.port, timeout_s=args.timeout or machines.START_TIMEOUT_S, on_step=console.say
     )
+    if args.join_swarm:
+        _join(args, console, machine)
     context = _context(machine) if args.context else ""
     if context:
         console.say(f"docker --context {context} … asks it")
@@ -133,12 +158,25 @@ def _start(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _join(args: argparse.Namespace, console: Console, machine: Machine) -> None:
+    from manyfest.emulate.machine.swarm import join_swarm
+
+    # Not on the command line: every user of this machine sees those.
+    token = os.environ.get("SWARM_TOKEN", "")
+    joined = join_swarm(machine, args.join_swarm, token)
+    console.say(f"{args.name}: {'joined the swarm' if joined else 'is in a swarm already'}")
+
+
 def _stop(args: argparse.Namespace, console: Console) -> int:
-    ran = machines.stop(args.name, timeout_s=args.timeout or machines.STOP_TIMEOUT_S, on_step=console.say)
-    console.result(
-        {"name": args.name, "was_running": ran},
-        f"{args.name}: stopped" if ran else f"{args.name}: was not running",
+    ran = machines.stop(
+        args.name,
+        suspend=args.suspend,
+        timeout_s=args.timeout or machines.STOP_TIMEOUT_S,
+        on_step=console.say,
     )
+    word = "suspended" if args.suspend else "stopped"
+    text = f"{args.name}: {word if ran else 'was not running'}"
+    console.result({"name": args.name, "was_running": ran}, text)
     return 0
 
 
@@ -189,6 +227,8 @@ def _to_json(machine: Machine) -> dict[str, Any]:
         "state": machine.state,
         "engine": machine.engine if machine.state == "running" else None,
         "ssh_port": machine.port or None,
+        "bridge": record.bridge or None,
+        "address": record.address or None,
         "cpus": record.cpus,
         "memory": record.memory,
         "disk": record.disk,

@@ -107,7 +107,7 @@ KINDS: tuple[Kind, ...] = (
         ("-M", "virt,highmem=off", "-cpu", "cortex-a15"),
     ),
     Kind(
-        _linux("ppc64le"), "ppc64el", "linux-image-powerpc64le", "ppc64", "qemu-system-ppc qemu-slof",
+        _linux("ppc64le"), "ppc64el", "linux-image-powerpc64le", "ppc64", "qemu-system-ppc",
         ("-M", "pseries", "-cpu", "POWER9"), console="hvc0",
     ),
     # Debian 12 has no riscv64.

@@ -7,11 +7,14 @@ It listens on nothing but one port of the loopback, which leads to ssh inside, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
+import shlex
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from manyfest.emulate.machine.outside import call, need
@@ -50,26 +53,45 @@ class Process:
     def end(self) -> None:
         """Now: by QEMU's own command, else by a signal that nothing survives."""
         if not self.has_ended():
-            self.tell("quit")
+            self.ask("quit")
         if not self.has_ended(QMP_TIMEOUT_S):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             self.has_ended(QMP_TIMEOUT_S)
 
-    def tell(self, word: str) -> bool:
-        """A command for QEMU itself; does it obey?"""
+    def save(self, path: str, within_s: float) -> bool:
+        """Write memory and devices to a file, from which :func:`command` resumes, and stand still. Did it work?"""
+        uri = f"exec:exec cat >{shlex.quote(path)}"
+        # As fast as the disk takes it, for nobody waits for the machine meanwhile.
+        self.ask("migrate-set-parameters", **{"max-bandwidth": 2**40, "downtime-limit": 60_000})
+        if self.ask("migrate", uri=uri) is None:
+            return False
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline and not self.has_ended(0.1):
+            status = (self.ask("query-migrate") or {}).get("status")
+            if status in ("completed", "failed", "cancelled", None):
+                return status == "completed"
+        self.ask("migrate_cancel")
+        return False
+
+    def ask(self, word: str, **arguments: object) -> dict[str, object] | None:
+        """A command for QEMU itself, and its answer; ``None`` if it does not obey."""
+        commands = ({"execute": "qmp_capabilities"}, {"execute": word, "arguments": arguments})
+        answer: dict[str, object] = {}
         try:
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(QMP_TIMEOUT_S)
                 door.connect(os.path.join(self._folder, _QMP))
                 answers = _answers(door)
                 next(answers)  # the greeting
-                for command in ("qmp_capabilities", word):
-                    door.sendall(json.dumps({"execute": command}).encode() + b"\n")
-                    if not any("return" in each for each in answers if "event" not in each):
-                        return False
+                for command in commands:
+                    door.sendall(json.dumps(command).encode() + b"\n")
+                    answer = next(each for each in answers if "event" not in each)
+                    if "return" not in answer:
+                        return None
         except (OSError, ValueError, StopIteration):
-            return False
-        return True
+            return None
+        found = answer["return"]
+        return found if isinstance(found, dict) else {}
 
     def close(self) -> None:
         """Let go of it; it runs on."""
@@ -82,8 +104,8 @@ class Process:
         self.close()
 
 
-def command(kind: Kind, record: Record, folder: str, port: int) -> list[str]:
-    """QEMU's command line."""
+def command(kind: Kind, record: Record, folder: str, port: int, *, state: str = "") -> list[str]:
+    """QEMU's command line. ``state``: a file that :meth:`Process.save` wrote, to go on from there."""
     path = {
         name: _escaped(os.path.join(folder, name)) for name in ("disk.img", "console.log", "qemu.pid", _QMP)
     }
@@ -110,7 +132,29 @@ def command(kind: Kind, record: Record, folder: str, port: int) -> list[str]:
     words += ["-device", f"virtio-net-{kind.bus},netdev=own{rom}"]
     # Without it a machine waits for chance while it makes keys.
     words += ["-object", "rng-random,id=chance,filename=/dev/urandom"]
-    return [*words, "-device", f"virtio-rng-{kind.bus},rng=chance"]
+    words += ["-device", f"virtio-rng-{kind.bus},rng=chance"]
+    words += _bridged(kind, record, folder, rom) if record.bridge else []
+    return [*words, "-incoming", f"exec:exec cat {shlex.quote(state)}"] if state else words
+
+
+def _bridged(kind: Kind, record: Record, folder: str, rom: str) -> list[str]:
+    """A second network card, on a bridge of this machine; it goes with QEMU's process."""
+    if not os.path.isdir(f"/sys/class/net/{record.bridge}/bridge"):
+        raise EmulationError(
+            f"no bridge {record.bridge!r} on this machine", hint=f"ip link add {record.bridge} type bridge"
+        )
+    if os.geteuid() == 0:
+        script = os.path.join(folder, "bridge-up")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec {need("ip", "iproute2")} link set "$1" master {record.bridge} up\n')
+        os.chmod(script, 0o700)
+        net = f"tap,id=bridged,script={_escaped(script)},downscript=no"
+    else:
+        # QEMU's helper, which asks /etc/qemu/bridge.conf who may.
+        net = f"bridge,id=bridged,br={record.bridge}"
+    mark = hashlib.sha256(os.fsencode(folder)).hexdigest()
+    address = "52:54:" + ":".join(mark[at : at + 2] for at in range(0, 8, 2))
+    return ["-netdev", net, "-device", f"virtio-net-{kind.bus},netdev=bridged,mac={address}{rom}"]
 
 
 def launch(words: list[str], folder: str, port: int) -> None:

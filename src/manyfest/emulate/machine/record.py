@@ -7,6 +7,7 @@ written whole or not at all.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -22,11 +23,23 @@ from manyfest.values import Value
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Record", "Run", "check_name", "directory", "folder_of", "read_record", "read_run", "write"]
+__all__ = [
+    "Record",
+    "Run",
+    "check_name",
+    "check_network",
+    "directory",
+    "folder_of",
+    "is_name",
+    "read_record",
+    "read_run",
+    "write",
+]
 
 FORMAT = 1
 MAX_BYTES = 64 * 1024
 
+_LINK = re.compile(r"[A-Za-z0-9_-]{1,15}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
@@ -105,7 +118,7 @@ def folder_of(name: str) -> str:
 
 def check_name(name: str) -> None:
     """Raises :class:`InputError` unless a machine can be called so, and its sockets' paths are short enough."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InputError(f"{name!r}: expected a name of up to 31 small letters, digits and -")
     path = os.path.join(directory(), name)
     if len(os.fsencode(path)) > LONGEST or ":" in path or '"' in path:
@@ -113,6 +126,11 @@ def check_name(name: str) -> None:
             f"{path}: no socket can be in there: expected at most {LONGEST} bytes, and neither : nor a quote",
             hint="choose another folder with MANYFEST_DATA, or a shorter name",
         )
+
+
+def is_name(text: str) -> bool:
+    """Can a machine be called so?"""
+    return _NAME.fullmatch(text) is not None
 
 
 def read_record(name: str) -> Record:
@@ -149,6 +167,20 @@ def read_run(folder: str) -> Run | None:
         )
     except (KeyError, TypeError, ValueError):
         return None  # what cannot be read cannot be running: the pid file of QEMU is asked besides
+
+
+def check_network(bridge: str, address: str) -> None:
+    """Raises :class:`InputError` unless both are empty, or a bridge's name and an address with its prefix."""
+    if not bridge and not address:
+        return
+    if not _LINK.fullmatch(bridge):
+        raise InputError(f"{bridge!r}: expected the name of a bridge, up to 15 letters, digits, - and _")
+    try:
+        is_whole = "/" in address and ipaddress.IPv4Interface(address).network.prefixlen < 32
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise InputError(f"{address!r}: expected an address on that bridge, such as 10.99.0.7/24")
 
 
 def write(path: str, value: Record | Run) -> None:

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from manyfest.emulate.machine import image, machines, qemu
+from manyfest.emulate.machine.folders import new_folder
 from manyfest.emulate.machine.image import Image, require_room, with_image
 from manyfest.emulate.machine.kinds import kind_of
 from manyfest.emulate.machine.machines import create, remove, start, stop
+from manyfest.emulate.machine.running import launch
 from manyfest.errors import EmulationError, InputError, InvalidPlatform, Refused
 
 pytestmark = pytest.mark.slow
@@ -147,6 +149,18 @@ def test_no_room(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "MANYFEST_DATA" in caught.value.hint
 
 
+def test_two_are_made_at_a_time(place: Path) -> None:
+    """Each keeps its own folder, and the later of one name is refused at the end."""
+    first = contextlib.ExitStack()
+    path = first.enter_context(new_folder("a"))
+    with new_folder("b"), new_folder("a"):
+        assert len(left(place)) == 3
+        assert os.path.isdir(path)
+    with pytest.raises(EmulationError, match="already"):
+        first.close()
+    assert left(place) == ["a", "b"]
+
+
 def test_what_a_killed_create_left_goes(place: Path) -> None:
     (place / ".new-0123").mkdir(parents=True)
     (place / ".new-0123" / "disk.img").write_text("half")
@@ -186,7 +200,7 @@ def test_qemu_that_does_not_start(place: Path, monkeypatch: pytest.MonkeyPatch) 
 def running(place: Path) -> Iterator[str]:
     """A machine whose engine never answers, as if its start were still going on."""
     create("z", "s390x")
-    process, _ = machines._launch(machines.find("z").record, str(place / "z"), 0)
+    process, _ = launch(machines.find("z").record, str(place / "z"), 0)
     with process:
         yield "z"
         process.end()
@@ -207,6 +221,35 @@ def test_stop_ends_what_cannot_be_asked(running: str) -> None:
     assert any("cannot be asked" in line for line in said)
     assert machines.find(running).state == "stopped"
     assert not stop(running)
+
+
+def test_a_machine_that_cannot_be_suspended_runs_on(running: str, place: Path) -> None:
+    with pytest.raises(EmulationError, match="does not write its memory down"):
+        stop(running, suspend=True)
+    assert machines.find(running).state == "starting"
+    assert not list((place / running).glob("memory*"))
+
+
+def test_what_cannot_be_resumed_starts_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("z", "s390x")
+    (place / "z" / "memory").write_text("of another QEMU")
+    assert machines.find("z").state == "suspended"
+    monkeypatch.setenv("ENDS", "yes")
+    said: list[str] = []
+    with pytest.raises(EmulationError, match="turned itself off"):
+        start("z", timeout_s=30, on_step=said.append)
+    assert any("cannot go on where it was" in line for line in said)
+    assert not (place / "z" / "memory").exists()
+    assert machines.find("z").state == "stopped"
+
+
+def test_stopping_a_suspended_one_forgets_its_memory(place: Path) -> None:
+    create("z", "s390x")
+    (place / "z" / "memory").write_text("memory")
+    assert not stop("z", suspend=True)
+    assert machines.find("z").state == "suspended"
+    assert not stop("z")
+    assert machines.find("z").state == "stopped"
 
 
 def test_ctrl_c_ends_what_was_started(place: Path) -> None:

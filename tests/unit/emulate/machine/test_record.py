@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from manyfest.emulate.machine.record import Record, Run, check_name, folder_of, read_record, read_run, write
+from manyfest.emulate.machine.record import (
+    Record,
+    Run,
+    check_name,
+    check_network,
+    folder_of,
+    read_record,
+    read_run,
+    write,
+)
 from manyfest.errors import EmulationError, InputError
 from manyfest.platforms import Platform
 
@@ -75,3 +84,24 @@ def test_paths_that_no_socket_can_have(folder: str, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="no socket") as caught:
         check_name("z")
     assert "MANYFEST_DATA" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("bridge", "address"),
+    [
+        ("br0", ""),
+        ("", "10.0.0.2/24"),
+        ("br0", "10.0.0.2"),
+        ("br0", "10.0.0.2/32"),
+        ("br0", "10.0.0.2/24; reboot"),
+        ("br0", "fd00::1/64"),
+        ("br0 up", "10.0.0.2/24"),
+        ("../br0", "10.0.0.2/24"),
+        ("x" * 16, "10.0.0.2/24"),
+    ],
+)
+def test_networks_that_are_none(bridge: str, address: str) -> None:
+    with pytest.raises(InputError):
+        check_network(bridge, address)
+    check_network("", "")
+    check_network("br0", "10.0.0.2/24")
