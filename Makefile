@@ -3,10 +3,10 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test check bench fuzz docs format assets clean
+.PHONY: help demo test test-machines check bench fuzz docs format assets clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the whole way on this machine: eight architectures, one name, an application from source
 	@tools/venv.sh $(VENV) demo
@@ -16,7 +16,12 @@ test: ## everything, on real parts: engines, registries, emulators (about ten mi
 	@tools/venv.sh $(VENV) dev
 	@tools/test-packages.sh
 	@$(MAKE) --no-print-directory lint
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests -m "not machines"
+
+test-machines: ## whole machines of every architecture, in QEMU (about ten minutes)
+	@tools/venv.sh $(VENV) dev
+	@tools/test-packages.sh qemu-system-ppc qemu-system-x86
+	$(PY) -m pytest tests -m machines
 
 check: ## the quick tests: format, lint, types, architecture, docs, units (under two minutes)
 	@tools/venv.sh $(VENV) dev

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The Debian packages that the tests on real parts need: installed when root, named exactly when not.
+# More of them may be given as arguments.
 set -euo pipefail
 packages=(git arch-test docker.io docker-registry skopeo buildah podman umoci qemu-user-static
     apache2-utils openssl zstd iptables iproute2 ca-certificates mmdebstrap socat nginx-light wrk openssh-server chromium
     qemu-system-arm qemu-system-misc kmod e2fsprogs debian-archive-keyring cargo cmake make openjdk-17-jdk-headless rustc
-    maven libmaven-compiler-plugin-java libmaven-jar-plugin-java libmaven-resources-plugin-java libsurefire-java)
+    maven libmaven-compiler-plugin-java libmaven-jar-plugin-java libmaven-resources-plugin-java libsurefire-java "$@")
 
 missing=()
 for package in "${packages[@]}"; do
