@@ -53,6 +53,45 @@ def layer(data: bytes) -> None:
         tree.find("/" + path)
 
 
+def archive(data: bytes) -> None:
+    """A jar or wheel, in pieces, with archives inside."""
+    from manyfest.verify import archives
+    from manyfest.verify.archives import Scan, held_in
+
+    # Nor does it guess the endings of names.
+    archives._is_wanted = lambda name: len(name) <= 512
+    archives._is_archive = lambda name: name.endswith(b"j")
+    scan = Scan(len(data))
+    for at in range(0, len(data), 3000):
+        scan.feed(data[at : at + 3000])
+    held_in(scan.text())
+
+
+def command(data: bytes) -> None:
+    """What an image for Linux and one for Windows start: the words are the data's lines."""
+    from manyfest.platforms import Platform
+    from manyfest.verify import entry, windows
+    from manyfest.verify.facts import Facts
+    from manyfest.verify.layers import FILE, SYMLINK, Entry, Layer
+    from manyfest.verify.programs import Programs
+    from manyfest.verify.tree import Tree
+
+    words = data.decode("utf-8", "replace").split("\n")
+    facts = Facts("pe", platforms=(Platform("windows", "amd64"),), type="exec")
+    files = {
+        f"Files/{name}": Entry(FILE, facts=facts)
+        for name in ("a.exe", "b c/d.cmd", "Windows/System32/cmd.exe")
+    }
+    files |= {f"Files/{word}": Entry(SYMLINK, link=words[0]) for word in words[1:3] if word.strip("/.")}
+    tree = Tree([Layer("sha256:" + "0" * 64, entries=files)])
+    settings = {"Entrypoint": words[:2], "Cmd": words[2:], "WorkingDir": words[-1], "Env": words}
+    environment = entry.environment_of(settings)
+    windows.start(
+        Programs(tree, Platform("windows", "amd64"), environment), {**settings, "ArgsEscaped": True}
+    )
+    entry.start(Programs(tree, Platform("linux", "amd64"), environment), settings)
+
+
 def program(data: bytes) -> None:
     """The first bytes of a file that may run."""
     from manyfest.verify.kinds import HEAD, read_facts, wanted
@@ -111,7 +150,18 @@ def deployment(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (document, config, layer, program, reference, platform, challenge, deployment)
+    for function in (
+        document,
+        config,
+        layer,
+        archive,
+        command,
+        program,
+        reference,
+        platform,
+        challenge,
+        deployment,
+    )
 }
 
 

@@ -128,6 +128,12 @@ def _foreign_module(bench: Bench, architecture: str) -> Document:
     return bench.image(architecture, {path: (module, 0o644)})
 
 
+def _foreign_addon(bench: Bench, architecture: str) -> Document:
+    other = _other(architecture)
+    module = bench.file(other, bench.path_of(other, "libtinfo.so.6.4"))
+    return bench.image(architecture, {"app/node_modules/x/build/Release/x.node": (module, 0o644)})
+
+
 def _mislabelled(bench: Bench, architecture: str) -> Document:
     """Everything is of another architecture than index and configuration say."""
     other = _other(architecture)
@@ -195,6 +201,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "foreign-tool": (_foreign_tool, "MF201"),
     "cut-binary": (_cut, "MF207"),
     "foreign-module": (_foreign_module, "MF208"),
+    "foreign-addon": (_foreign_addon, "MF208"),
     "no-such-command": (_with({"a": (b"", 0o644)}, ["nowhere"]), "MF302"),
     "no-such-path": (_with({"a": (b"", 0o644)}, ["/nowhere/app"]), "MF302"),
     "no-permission": (_no_permission, "MF303"),
@@ -222,6 +229,44 @@ def test_broken_on_purpose_is_found_as_exactly_that(bench: Bench, architecture: 
     make, expected = BREAKS[name]
     report = bench.verify(make(bench, architecture))
     assert bad(report) == set(expected.split()), [f.to_json() for f in report.findings][:5]
+
+
+# Code for other machines that Debian ships on purpose, in packages for all.
+FOREIGN = (
+    "arch-test",
+    "libc6-s390x-cross",
+    "opensbi",
+    "python3-distlib",
+    "qemu-system-data",
+    "seabios",
+    "u-boot-qemu",
+)
+
+
+def test_what_is_foreign_on_purpose_is_counted_and_no_alarm(bench: Bench) -> None:
+    """Firmware, a cross compiler's libraries, test programs, boot loaders and launchers for Windows."""
+    packages = debian.fetched("amd64", set(FOREIGN), "debian-12-foreign")
+    tars = [debian.tar_of(package) for package in packages.values()]
+    report = bench.verify(bench.image("amd64", tars=tars), strict=True)
+    assert not report.failed, [f.message for f in report.findings if f.severity != "note"]
+    told = {finding.message.partition("(")[2].partition(")")[0] for finding in report.findings}
+    assert told >= {
+        "firmware, or data of another program",
+        "in a folder named after its architecture",
+        "test data",
+        "a pe file",
+    }
+    assert sum(finding.check == "MF202" for finding in report.findings) > 20
+
+
+@pytest.mark.parametrize(("level", "found"), [("v2", {"MF205"}), ("v3", {"MF205"}), ("v4", {"MF205"})])
+def test_code_for_newer_processors_in_a_plain_image(bench: Bench, level: str, found: set[str]) -> None:
+    """As GNU's linker notes it; under the variant that it needs it is fine."""
+    program = (Path(__file__).parents[1] / "assets" / "elf" / f"amd64-{level}").read_bytes()
+    files: dict[str, File] = {"usr/local/bin/fast": (program, 0o755)}
+    assert bad(bench.verify(bench.image("amd64", files, Cmd=["fast"]))) == found
+    right = bench.image("amd64", files, platform=f"linux/amd64/{level}", Cmd=["fast"])
+    assert bad(bench.verify(right)) == set()
 
 
 def test_arm_v7_code_in_a_v6_image(bench: Bench) -> None:
