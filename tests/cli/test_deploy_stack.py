@@ -229,6 +229,8 @@ def test_a_refusal_of_the_engine_takes_back_what_was_done(run: Run, swarm: Stack
     assert "no, says the engine" in failed.err
     assert "removed again: st_web, network st_front" in failed.err
     assert (swarm.known, swarm.things["networks"]) == ({}, {})
+    shown = run("deploy", "-f", str(file), "st", "--json", ok=False).json
+    assert (shown["ok"], shown["rolled_back"]) == (False, True)
 
 
 def test_prune(run: Run, swarm: StackSwarm, file: Path) -> None:

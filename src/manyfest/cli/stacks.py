@@ -107,17 +107,20 @@ class StackDeployment:
             )
             raise
         except (EngineError, NotFound) as error:
-            back = self._back(book)
-            raise DeployError(f"{error}\n{back}", hint=error.hint) from error
-        self._record(outcomes)
+            raise self._given_up(book, {}, str(error), error.hint) from error
         failed = {name: outcome for name, outcome in outcomes.items() if not outcome.ok}
-        if not failed:
-            return
+        if failed:
+            reasons = "\n".join(failed_text(name, outcome) for name, outcome in failed.items())
+            raise self._given_up(book, outcomes, reasons, next_step(list(failed.values())))
+        self._record(outcomes, ok=True)
+
+    def _given_up(self, book: Book, outcomes: Mapping[str, Outcome], reason: str, hint: str) -> DeployError:
+        """The error to raise, when everything is taken back."""
+        self._record(outcomes, ok=False)
         back = self._back(book)
         if self.console.json:
             self.console.document(self.shown)
-        reasons = "\n".join(failed_text(name, outcome) for name, outcome in failed.items())
-        raise DeployError(f"{reasons}\n{back}", hint=next_step(list(failed.values())))
+        return DeployError(f"{reason}\n{back}", hint=hint)
 
     def _say_line(self, service: str, node: str, state: str, detail: str) -> None:
         self.console.say(f"{service}: {node}: {state}{f': {detail}' if detail else ''}")
@@ -133,13 +136,13 @@ class StackDeployment:
             self.console.say(f"{step.service.name}: the nodes get our credentials for {reference.domain}")
         return auth
 
-    def _record(self, outcomes: Mapping[str, Outcome]) -> None:
+    def _record(self, outcomes: Mapping[str, Outcome], *, ok: bool) -> None:
         for each in self.shown["services"]:
             outcome = outcomes.get(each["service"])
             there = {} if outcome is None else outcome_json(outcome)
             each |= {key: there.get(key) for key in ("ok", "seconds", "running", "expected", "failures")}
         self.shown |= {
-            "ok": all(outcome.ok for outcome in outcomes.values()),
+            "ok": ok,
             "seconds": max((round(outcome.seconds, 1) for outcome in outcomes.values()), default=0.0),
             "rolled_back": False,
         }
