@@ -50,6 +50,7 @@ def test_the_least(tmp_path: Path) -> None:
             "Networks": [{"Target": "st_default", "Aliases": ["web"]}],
         },
         "Mode": {"Replicated": {"Replicas": 1}},
+        "EndpointSpec": {},
     }
     (network,) = stack.parts
     assert (network.kind, network.name) == ("networks", "st_default")

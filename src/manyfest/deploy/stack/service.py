@@ -114,9 +114,9 @@ def service_spec(name: str, item: Marked, scalars: Scalars, around: Surroundings
         "Mode": _mode(deploy, scalars),
         "UpdateConfig": _update(deploy["update_config"], scalars),
         "RollbackConfig": _update(deploy["rollback_config"], scalars),
-        "EndpointSpec": _endpoint(item, deploy, scalars),
     }
-    return _kept(spec)
+    # Written also when it is empty, as docker does: engines show something else where it is missing.
+    return _kept(spec) | {"EndpointSpec": _endpoint(item, deploy, scalars)}
 
 
 def _kept(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,24 +278,23 @@ def _resources(item: Marked, scalars: Scalars) -> dict[str, Any]:
         if not kind or value is None:
             each.refuse("discrete_resource_spec with kind and value")
         generic.append({"DiscreteResourceSpec": {"Kind": kind, "Value": value}})
-    return _kept(
-        {
-            "Limits": _kept(
-                {
-                    "NanoCPUs": scalars.processors(limits["cpus"]),
-                    "MemoryBytes": scalars.memory(limits["memory"]),
-                    "Pids": scalars.number(limits["pids"]),
-                }
-            ),
-            "Reservations": _kept(
-                {
-                    "NanoCPUs": scalars.processors(reserved["cpus"]),
-                    "MemoryBytes": scalars.memory(reserved["memory"]),
-                    "GenericResources": generic,
-                }
-            ),
-        }
-    )
+    said = {
+        "Limits": _kept(
+            {
+                "NanoCPUs": scalars.processors(limits["cpus"]),
+                "MemoryBytes": scalars.memory(limits["memory"]),
+                "Pids": scalars.number(limits["pids"]),
+            }
+        ),
+        "Reservations": _kept(
+            {
+                "NanoCPUs": scalars.processors(reserved["cpus"]),
+                "MemoryBytes": scalars.memory(reserved["memory"]),
+                "GenericResources": generic,
+            }
+        ),
+    }
+    return {word: said[word] for word in said if item[word.lower()].is_there}
 
 
 def _restart(item: Marked, policy: Marked, scalars: Scalars) -> dict[str, Any]:
