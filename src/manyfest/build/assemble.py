@@ -295,7 +295,7 @@ class _Run:
         copying = self._copying(step, scope, tuple(plain), words[-1])
         tree = self._files.tree
         if inline and len(plain) + len(inline) > 1 and not goes_into(copying, tree):
-            raise several(copying, len(plain) + len(inline))
+            raise several(copying)
         entries: list[Entry] = []
         if names:
             entries += copied(

@@ -128,6 +128,10 @@ class Placement:
             known = self._folders[path] = self._tree.resolve(path)
         return known
 
+    def has(self, path: str) -> bool:
+        """Was something placed there just now?"""
+        return path in self._made
+
     def is_folder(self, path: str) -> bool:
         """Is there a folder at a path, from below or placed just now?"""
         made = self._made.get(path)
@@ -155,8 +159,8 @@ class Placement:
     def make_parents(self, path: str, owner: tuple[int, int] | None = None) -> None:
         """Folders on the way that nobody has made yet."""
         mode = 0o755
-        if self._copying.parents and self._copying.mode is not None:
-            mode = self._copying.mode.of(mode, is_folder=True)
+        if self._copying.parents and self._copying.mode is not None and self._copying.mode.octal is not None:
+            mode = self._copying.mode.octal
         for parent in folders(path):
             if not self.is_folder(parent):
                 self._refuse_file(parent)
@@ -183,16 +187,10 @@ def copied(copying: Copying, origin: Origin, tree: Tree, spools: list[Spool]) ->
     A wildcard may match nothing: ``COPY package.json yarn.lock* ./`` is how people copy what may be there.
     Raises :class:`BuildError` or :class:`InvalidProject` with the line.
     """
-    found = [(source, match) for source in copying.sources for match in _matches(origin, source, copying)]
-    if len(found) > 1 and not copying.parents and not goes_into(copying, tree):
-        kinds = {
-            entry.kind for _, match in found if (entry := origin.find(origin.resolve(match))) is not None
-        }
-        if kinds != {"dir"}:
-            raise several(copying, len(found))
     placement = Placement(tree, copying)
-    for source, match in found:
-        _place(placement, copying, origin, source, match, spools)
+    for source in copying.sources:
+        for match in _matches(origin, source, copying):
+            _place(placement, copying, origin, source, match, spools)
     return placement.entries()
 
 
@@ -201,10 +199,10 @@ def goes_into(copying: Copying, tree: Tree) -> bool:
     return copying.into_folder or tree.is_folder(tree.resolve(copying.target))
 
 
-def several(copying: Copying, count: int) -> InvalidProject:
+def several(copying: Copying) -> InvalidProject:
     """The error for files that would overwrite each other; BuildKit keeps the last one and says nothing."""
     return InvalidProject(
-        f"{copying.where}: {count} sources for one destination {copying.dest!r}",
+        f"{copying.where}: several files for one destination {copying.dest!r}",
         hint="a destination for several files is a folder and ends with /",
     )
 
@@ -218,43 +216,48 @@ def folders(path: str) -> list[str]:
 def _place(
     placement: Placement, copying: Copying, origin: Origin, source: str, match: str, spools: list[Spool]
 ) -> None:
-    real = origin.resolve(match)
+    folder, name = posixpath.split(match)
+    # What --parents keeps the path of is copied as it is there, links too.
+    real = posixpath.join(origin.resolve(folder), name) if copying.parents else origin.resolve(match)
     entry = Entry("", "dir", 0o755) if real == "" else origin.find(real)
     if entry is None:
         raise _missing(origin, match, copying)
     excluded = _excluder(copying)
-    target = copying.target
-    if copying.parents:
-        kept = _kept(source, match)
-        _keep_parents(placement, copying, origin, match, f"{kept}/" if entry.kind == "dir" else kept)
-        target = posixpath.join(target, kept)
+    # Patterns of --exclude are about what stands below the source, or below what --parents keeps.
+    kept = _kept(source, match) if copying.parents else ""
+    target = posixpath.join(copying.target, kept) if kept else copying.target
     if entry.kind == "dir":
+        _keep_parents(placement, copying, origin, match, f"{kept}/")
         inner = placement.folder(target)
         if inner:
             # The destination is made as a folder on the way is; only what is below takes after the source.
             placement.make_parents(f"{inner}/")
         for child in origin.below(real):
             relative = child.path[len(real) :].lstrip("/")
-            if not excluded(relative):
+            if not excluded(posixpath.join(kept, relative)):
                 placement.put(child, posixpath.join(inner, relative))
         return
-    name = posixpath.basename(match)
-    if excluded(name):
+    if excluded(kept or name):
         return
+    _keep_parents(placement, copying, origin, match, kept)
     if copying.unpack and isinstance(entry.content, DiskFile) and is_archive(entry.content.path):
         _unpack(placement, copying, entry.content, spools)
         return
-    if not copying.parents and (copying.into_folder or placement.is_folder(placement.folder(target))):
+    if copying.parents:
+        placement.put(entry, target)
+        return
+    target = target if copying.link else placement.folder(target) or target
+    if copying.into_folder or placement.is_folder(target):
         target = posixpath.join(placement.folder(target), name)
-    elif not copying.link and copying.parents is False:
-        target = placement.folder(target) or target
+    elif placement.has(target):
+        raise several(copying)
     placement.put(entry, target)
 
 
 def _keep_parents(placement: Placement, copying: Copying, origin: Origin, match: str, kept: str) -> None:
     """Make the folders that ``--parents`` keeps, as they are in the source."""
     prefix = match[: len(match) - len(kept.rstrip("/"))]
-    for folder in folders(kept):
+    for folder in folders(kept) if copying.parents else ():
         path = posixpath.join(copying.target, folder)
         there = origin.find(origin.resolve(prefix + folder))
         if there is not None and not placement.is_folder(placement.folder(path)):

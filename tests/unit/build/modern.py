@@ -103,6 +103,10 @@ COPY --parents **/*.conf /five/
 COPY --parents --from=base /etc/./passwd /usr/bin/sh /six/
 COPY --parents --exclude=**/*.txt conf /seven/
 COPY --parents --chown=3:4 --chmod=700 conf/deep/c.txt eight/
+COPY --parents --exclude=*.txt conf/b.txt plain /nine/
+COPY --parents --exclude=c.txt conf/deep/./c.txt conf/deep/./d.conf /ten/
+COPY --parents to-conf conf/link to-conf/./a.conf /eleven/
+COPY --parents --chmod=go-rx conf/deep/c.txt /twelve/
 """),
     Case("chmod", """\
 FROM base
@@ -163,6 +167,8 @@ COPY plain.tar /copied.tar
 FROM base
 COPY con* /glob/
 COPY conf more /merged/
+COPY conf more/x.txt /merged2
+COPY app plain /opt
 COPY to-conf /through
 COPY conf /bin
 COPY app /srv
