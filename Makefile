@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test test-machines check bench fuzz docs format assets clean
+.PHONY: help demo test test-machines test-pythons check bench fuzz docs format assets clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: ## the quick tests: format, lint, types, architecture, docs, units (under
 	@tools/venv.sh $(VENV) dev
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest tests -m "not real and not slow and not property"
+
+test-pythons: ## the quick tests on the Pythons of Debian 13 and unstable (root; about five minutes)
+	@tools/other-pythons.sh
 
 .PHONY: lint
 lint:
