@@ -9,9 +9,10 @@ purpose.
 from __future__ import annotations
 
 from manyfest.platforms import Platform
-from manyfest.verify.archives import Held, architectures_of, held_in, without_architecture
+from manyfest.verify.archives import Held, architectures_of, held_in, is_elsewhere
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
 from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose, windows_purpose
+from manyfest.verify.siblings import Sibling, Siblings, jar_of, package_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class _Checker:
         self.counts = {"files": 0, "programs": 0, "libraries": 0}
         self.foreign: dict[tuple[str, str], list[str]] = {}
         self.strangers: list[tuple[str, Node, str, str]] = []
-        self.archives: dict[tuple[str, str], list[tuple[str, Node, bool]]] = {}
+        self.jars = Siblings()
+        self.addons = Siblings()
         self.natives = 0
         self.pages: dict[tuple[int, bool], list[str]] = {}
 
@@ -101,6 +103,8 @@ class _Checker:
                 )
                 self._add("MF204", path, node, f"{message} chooses them at run time", NOTE)
             self.natives += is_program
+            if path.endswith(".node"):
+                self.addons.add(package_of(path), Sibling(path, node, set(), fits=True))
             self._pages(path, facts, started_from=started_from)
             if is_program and self.complete:
                 self._native(path, node, started_from=started_from)
@@ -108,8 +112,13 @@ class _Checker:
     def _foreign(self, path: str, node: Node, facts: Facts, *, started_from: bool) -> None:
         is_module = _is_module(path, facts)
         reason = purpose(path, facts, is_program=started_from)
-        if is_module and "architecture" in reason and not self._has_sibling(path):
-            reason = ""
+        if is_module and "architecture" in reason:
+            if path.endswith(".node") and not is_elsewhere(path):
+                kinds = {str(each) for each in facts.platforms}
+                self.addons.add(package_of(path), Sibling(path, node, kinds, fits=False))
+                return
+            if not path.endswith(".node") and not self._has_sibling(path):
+                reason = ""
         if reason:
             self._count_foreign(path, facts, reason)
             return
@@ -129,8 +138,6 @@ class _Checker:
     def _has_sibling(self, path: str) -> bool:
         """Does the module lie beside others, for other machines, of which the right one is chosen at run time?"""
         folder, _, name = path.rpartition("/")
-        if name.endswith(".node"):
-            return True
         stem = name.partition(".")[0]
         for other in self.programs.tree.names(f"/{folder}"):
             node = self.programs.tree.find(f"/{folder}/{other}").file
@@ -199,8 +206,8 @@ class _Checker:
         if self._mislabelled(path, node, held):
             return
         if facts.kind == "jar":
-            key = (path.rpartition("/")[0], without_architecture(path.rpartition("/")[2]))
-            self.archives.setdefault(key, []).append((path, node, fits))
+            kinds = {name for each in held_in(node.entry.text) for name in each.platforms}
+            self.jars.add(jar_of(path), Sibling(path, node, kinds, fits=fits))
         elif not fits:
             self._wheel(path, node, held)
 
@@ -229,26 +236,30 @@ class _Checker:
         message = f"/{path} holds {held[0].name} for {is_for}, and the image is for {self.platform}"
         self._add("MF208", path, node, message, WARNING, "build the wheel for the image's platform")
 
-    def _archives(self) -> None:
-        """Archives none of which, with those that differ in the architecture of their name, fits the platform."""
-        for group in self.archives.values():
-            if any(fits for _, _, fits in group):
+    def _siblings(self) -> None:
+        """Jars and addons of which there is one for each platform, and none for this one."""
+        here = self.programs.fit.platform.architecture
+        system = f"{self.programs.platform.os}/"
+        for group, fits in self.jars.groups():
+            if not fits:
+                kinds = set().union(*(each.kinds for each in group))
+                architectures = sorted({kind.split("/")[1] for kind in kinds if kind.startswith(system)})
+                more = f" and {len(group) - 1} beside it bring" if len(group) > 1 else " brings"
+                message = f"/{group[0].path}{more} native libraries for {', '.join(architectures)}, and none for {here}"
+                hint = "use a release of it that supports the platform"
+                self._add("MF209", group[0].path, group[0].node, message, _lonely(kinds), hint)
+        for group, fits in self.addons.groups():
+            foreign = [each for each in group if not each.fits]
+            kinds = set().union(*(each.kinds for each in foreign))
+            if fits or len(kinds) > 1:
+                for each in foreign:
+                    where = (", ".join(sorted(each.kinds)), "in a folder named after its architecture")
+                    self.foreign.setdefault(where, []).append(each.path)
                 continue
-            path, node, _ = min(group, key=lambda each: each[0])
-            kinds = {
-                name for _, other, _ in group for held in held_in(other.entry.text) for name in held.platforms
-            }
-            architectures = sorted(
-                {name.split("/")[1] for name in kinds if name.startswith(self.programs.platform.os)}
-            )
-            more = f" and {len(group) - 1} beside it bring" if len(group) > 1 else " brings"
-            here = self.programs.fit.platform.architecture
-            message = f"/{path}{more} native libraries for {', '.join(architectures)}, and none for {here}"
-            # What is for several was made so, and mostly has a way without; one for one was made on another machine.
-            severity = NOTE if len(kinds) > 1 else WARNING
-            self._add(
-                "MF209", path, node, message, severity, "use a release of it that supports the platform"
-            )
+            is_for = ", ".join(sorted(kinds))
+            message = f"/{group[0].path} is for {is_for}, and its package has none for {self.platform}"
+            hint = "install it for the image's platform (npm install --cpu), not the builder's"
+            self._add("MF208", group[0].path, group[0].node, message, WARNING, hint)
 
     def _windows(self, path: str, node: Node, facts: Facts) -> None:
         small = path.lower()
@@ -296,7 +307,7 @@ class _Checker:
     def finish(self) -> None:
         """What is said once for many files."""
         self._strangers()
-        self._archives()
+        self._siblings()
         if self.programs.libraries.is_spent:
             message = "there are too many programs and libraries to follow them all; some were not looked at"
             self.findings.add("MF314", message, platform=self.platform)
@@ -323,6 +334,12 @@ class _Checker:
         self.findings.add(
             check, message, severity, platform=self.platform, path=f"/{path}", layer=layer, hint=hint
         )
+
+
+def _lonely(kinds: set[str]) -> str:
+    """How bad it is that none fits. What is for several was made so, and mostly has a way without; what is for one
+    platform was made on another machine."""
+    return NOTE if len(kinds) > 1 else WARNING
 
 
 def _is_module(path: str, facts: Facts) -> bool:

@@ -34,10 +34,11 @@ PROGRAM_FOLDERS = frozenset(
     )
 )
 
+# Folders, and parts of folders' names. Not "modules", "kernel", "boot", "debug" or "cuda": those of web servers,
+# Jupyter, Spring and Rust are full of code that has to run, and what else is in them says what it is by itself.
 _FIRMWARE = frozenset(
     [
         "firmware",
-        "boot",
         "grub",
         "efi",
         "syslinux",
@@ -46,21 +47,14 @@ _FIRMWARE = frozenset(
         "uboot",
         "seabios",
         "openbios",
+        "opensbi",
         "qemu",
         "ipxe",
         "vgabios",
         "coreboot",
         "memtest",
-        "debug",
-        "modules",
-        "kernel",
-        "kernels",
         "bpf",
         "ebpf",
-        "cuda",
-        "rocm",
-        "amdgcn",
-        "ptx",
         "wine",
         "wine64",
         "box64",
@@ -71,6 +65,7 @@ _FIRMWARE = frozenset(
         "mingw",
     ]
 )
+_FIRMWARE_ROOTS = ("boot/", "usr/share/", "usr/src/", "usr/include/", "usr/lib/debug/")
 _TESTS = frozenset(
     [
         "test",
@@ -177,11 +172,14 @@ def purpose(path: str, facts: Facts, *, is_program: bool) -> str:
         return "an object to link, or a kernel module"
     if is_program:
         return ""
-    words = _words_of(path)
-    if words & _FIRMWARE or path.startswith(("usr/share/", "usr/src/", "usr/include/")):
+    folders = _words_of(path.rpartition("/")[0])
+    if facts.linking == "debug" or "/.debug/" in path:
+        return "debug information"
+    if folders & _FIRMWARE or "firmware" in name.lower() or path.startswith(_FIRMWARE_ROOTS):
         return "firmware, or data of another program"
-    if words & _TESTS:
+    if folders & _TESTS:
         return "test data"
+    words = _words_of(path)
     if any(words & _spellings(platform.architecture) for platform in facts.platforms):
         return "in a folder named after its architecture"
     return ""
@@ -195,7 +193,7 @@ def windows_purpose(path: str, facts: Facts, *, is_program: bool) -> str:
     words = _words_of(path)
     if is_program:
         return ""
-    if words & _TESTS:
+    if _words_of(path.rpartition("/")[0]) & _TESTS:
         return "test data"
     if any(words & _spellings(platform.architecture) for platform in facts.platforms):
         return "in a folder named after its architecture"

@@ -37,7 +37,6 @@ def look(files: dict[str, Any], platform: str = "linux/amd64") -> list[tuple[str
         "usr/bin/qemu-aarch64-static",
         "usr/lib/aarch64-linux-gnu/libc.so.6",
         "usr/aarch64-linux-gnu/lib/libc.so.6",
-        "opt/app/node_modules/x/prebuilds/linux-arm64/x.node",
         "usr/lib/go/src/debug/elf/testdata/gcc-arm64-linux-exec",
         "lib/firmware/vendor/blob",
         "usr/share/qemu/keymap",
@@ -61,6 +60,11 @@ def test_foreign_on_purpose_is_a_note(path: str) -> None:
         ("usr/lib/python3/dist-packages/x.cpython-311-x86_64-linux-gnu.so", LIBRARY, ("error", "MF208")),
         ("usr/lib/python3/dist-packages/x.cpython-311-aarch64-linux-gnu.so", LIBRARY, ("error", "MF208")),
         ("opt/app/build/Release/x.node", LIBRARY, ("error", "MF208")),
+        ("opt/app/node_modules/x/build/Release/x.node", LIBRARY, ("error", "MF208")),
+        ("opt/node_modules/@img/sharp-linux-arm64/lib/x.node", LIBRARY, ("warning", "MF208")),
+        ("usr/lib/apache2/modules/mod_x.so", LIBRARY, ("warning", "MF201")),
+        ("opt/spring-boot/lib/libx.so", LIBRARY, ("warning", "MF201")),
+        ("srv/target/debug/libx.so", LIBRARY, ("warning", "MF201")),
         ("opt/x", elf(problem="the section table is cut"), ("warning", "MF207")),
         ("usr/bin/x", program("linux/amd64/v3", interpreter=""), ("error", "MF205")),
         ("usr/lib/x86_64-linux-gnu/libx.so", elf("linux/amd64/v3"), ("warning", "MF205")),
@@ -143,6 +147,28 @@ def test_a_module_beside_the_right_one_is_on_purpose() -> None:
         f"{folder}/x.cpython-311-x86_64-linux-gnu.so": elf(),
     }
     assert {severity for severity, _, _ in look(files)} == {"note"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "found"),
+    [
+        ("prebuilds/linux-arm64/x.node", "prebuilds/linux-x64/x.node", {"note"}),
+        ("prebuilds/linux-arm64/x.node", "build/Release/x.node", {"note"}),
+        ("prebuilds/linux-arm64/x.node", "other.txt", {"warning"}),
+        ("prebuilds/android-arm64/x.node", "other.txt", {"note"}),
+    ],
+)
+def test_addons_of_node_for_other_platforms(theirs: str, ours: str, found: set[str]) -> None:
+    """Beside one that fits they are there on purpose; alone they were installed on another machine."""
+    top = "app/node_modules/x"
+    assert {
+        severity for severity, _, _ in look({f"{top}/{theirs}": LIBRARY, f"{top}/{ours}": elf()})
+    } == found
+    several = {
+        f"{top}/prebuilds/linux-arm64/x.node": LIBRARY,
+        f"{top}/prebuilds/linux-s390x/x.node": elf("linux/s390x"),
+    }
+    assert {severity for severity, _, _ in look(several)} == {"note"}
 
 
 @pytest.mark.parametrize(
