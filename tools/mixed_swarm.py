@@ -153,7 +153,7 @@ def mixed_swarm(folder: Path, users: bytes = b"") -> Iterator[Swarm]:
 
 
 def _start(folder: Path, users: bytes, tree: Path, stack: contextlib.ExitStack) -> Swarm:
-    network, bridge = _free_network(), f"mfb{os.getpid()}"
+    network, bridge = free_network(), f"mfb{os.getpid()}"
     gateway, port = f"{network}.254", free_port()
     _ip("link", "add", bridge, "type", "bridge")
     stack.callback(_ip, "link", "del", bridge)
@@ -285,7 +285,7 @@ def _ip(*words: str) -> None:
         raise RuntimeError(f"ip {' '.join(words)}: {done.stderr}")
 
 
-def _free_network() -> str:
+def free_network() -> str:
     """The first three numbers of a network that nothing here uses."""
     routes = subprocess.run(["ip", "-4", "addr"], check=True, capture_output=True, text=True).stdout
     return next(net for net in (f"10.99.{n}" for n in range(256)) if f" {net}." not in routes)

@@ -41,7 +41,7 @@ def test_a_build_in_each(kind: Kind, tmp_path_factory: pytest.TempPathFactory, p
     (home / "project" / "Dockerfile").write_text(
         f'FROM {name}:base\nRUN ["{PROGRAM_PATH}"]\nENTRYPOINT ["{PROGRAM_PATH}"]\n'
     )
-    host.manyfest("machine", "create", "m", "--arch", kind.debian, timeout=600)
+    host.manyfest("machine", "create", "m", "--arch", kind.debian, "--emulate", timeout=600)
     try:
         host.manyfest("machine", "start", "m", timeout=400)
         pid = int((home / "d/machines/m/qemu.pid").read_text())

@@ -81,6 +81,11 @@ def configure(parser: CommandParser) -> None:
         help="create: its address on the bridge, such as 10.99.0.7/24",
     )
     parser.add_argument(
+        "--emulate",
+        action="store_true",
+        help="create: never use KVM, which hangs inside some virtual machines",
+    )
+    parser.add_argument(
         "--mirror", metavar="URL", default="", help="create: a Debian archive (default: this machine's own)"
     )
     parser.add_argument(
@@ -133,6 +138,7 @@ def _create(args: argparse.Namespace, console: Console) -> int:
         cpus=args.cpus,
         bridge=args.bridge,
         address=args.address,
+        emulated=args.emulate,
         mirror=args.mirror,
         fresh=args.fresh,
         on_step=console.say,

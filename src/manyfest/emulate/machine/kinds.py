@@ -90,11 +90,11 @@ def _linux(architecture: str, variant: str = "") -> Platform:
 KINDS: tuple[Kind, ...] = (
     Kind(
         _linux("amd64"), "amd64", "linux-image-amd64", "x86_64", "qemu-system-x86",
-        ("-M", "q35", "-cpu", "max"), console="ttyS0", hosts=("x86_64",),
+        ("-M", "q35", "-cpu", "max,-arch-capabilities"), console="ttyS0", hosts=("x86_64",),
     ),
     Kind(
         _linux("386"), "i386", "linux-image-686-pae", "x86_64", "qemu-system-x86",
-        ("-M", "q35", "-cpu", "max"), console="ttyS0", hosts=("x86_64",),
+        ("-M", "q35", "-cpu", "max,-arch-capabilities"), console="ttyS0", hosts=("x86_64",),
     ),
     # Without pauth-impdef, pointer authentication alone halves the speed of emulation.
     Kind(

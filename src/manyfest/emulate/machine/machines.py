@@ -94,6 +94,7 @@ def create(
     disk: int = DISK,
     bridge: str = "",
     address: str = "",
+    emulated: bool = False,
     mirror: str = "",
     fresh: bool = False,
     on_step: Callable[[str], None] = _silent,
@@ -102,7 +103,7 @@ def create(
 
     ``memory`` and ``disk`` in bytes; ``cpus``: 0 for two, or one where there is one; ``mirror``: of Debian;
     ``fresh``: with today's packages in place of those in the cache; ``bridge`` and ``address``: a bridge here to be on
-    besides, and the address there, such as ``10.99.0.7/24``. Raises :class:`InputError` and
+    besides, and the address there, such as ``10.99.0.7/24``; ``emulated``: never by KVM. Raises :class:`InputError` and
     :class:`EmulationError`.
     """
     check_name(name)
@@ -123,6 +124,7 @@ def create(
         created_at=time.time(),
         bridge=bridge,
         address=address,
+        emulated=emulated,
     )
     with new_folder(name) as new, with_image(kind, mirror=mirror, fresh=fresh, on_step=on_step) as image:
         require_room(new, _ROOM, "a machine")
@@ -160,11 +162,8 @@ def start(
             process = None
         if process is None:
             resumes = os.path.exists(state_of(folder))
-            process, run = launch(record, folder, port, resumes=resumes)
+            process, run = launch(record, folder, port, on_step, resumes=resumes)
             launched = True
-            emulated = "" if kind_of(str(record.platform)).is_native else ", emulated"
-            word = "resuming " if resumes else ""
-            on_step(f"{name}: {word}{record.platform}{emulated}, {record.memory // 2**20} MiB")
     assert run is not None
     connection = Connection(folder, alias(name), run.port)
     with process:

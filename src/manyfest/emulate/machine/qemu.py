@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from manyfest.emulate.machine.kinds import Kind
     from manyfest.emulate.machine.record import Record
 
-__all__ = ["Process", "command", "console", "find", "launch"]
+__all__ = ["Process", "command", "console", "find", "launch", "uses_kvm"]
 
 START_TIMEOUT_S = 30.0
 QMP_TIMEOUT_S = 5.0
@@ -117,7 +117,7 @@ def command(kind: Kind, record: Record, folder: str, port: int, *, state: str = 
         *kind.options,
     ]
     # KVM is tried first where it could be, and QEMU goes on without it.
-    words += ["-accel", "kvm"] if kind.is_native else []
+    words += ["-accel", "kvm"] if uses_kvm(kind, record) else []
     words += ["-accel", "tcg", "-smp", str(record.cpus), "-m", f"{record.memory // 2**20}M"]
     words += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-daemonize"]
     words += ["-pidfile", os.path.join(folder, "qemu.pid")]
@@ -135,6 +135,11 @@ def command(kind: Kind, record: Record, folder: str, port: int, *, state: str = 
     words += ["-device", f"virtio-rng-{kind.bus},rng=chance"]
     words += _bridged(kind, record, folder, rom) if record.bridge else []
     return [*words, "-incoming", f"exec:exec cat {shlex.quote(state)}"] if state else words
+
+
+def uses_kvm(kind: Kind, record: Record) -> bool:
+    """Is KVM to be tried?"""
+    return kind.is_native and not record.emulated
 
 
 def _bridged(kind: Kind, record: Record, folder: str, rom: str) -> list[str]:

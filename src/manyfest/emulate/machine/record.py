@@ -47,15 +47,16 @@ class Record(Value):
     """What a machine is. ``memory`` and ``disk`` in bytes; ``created_at`` in seconds since 1970.
 
     ``bridge`` and ``address``: the bridge here that its second network card is on, and its address there (with the
-    length of the prefix); both may be empty.
+    length of the prefix); both may be empty. ``emulated``: never by KVM.
     """
 
-    __slots__ = ("address", "bridge", "cpus", "created_at", "disk", "memory", "name", "platform")
+    __slots__ = ("address", "bridge", "cpus", "created_at", "disk", "emulated", "memory", "name", "platform")
     address: str
     bridge: str
     cpus: int
     created_at: float
     disk: int
+    emulated: bool
     memory: int
     name: str
     platform: Platform
@@ -71,6 +72,7 @@ class Record(Value):
         created_at: float,
         bridge: str = "",
         address: str = "",
+        emulated: bool = False,
     ) -> None:
         self._set(
             name=name,
@@ -81,6 +83,7 @@ class Record(Value):
             created_at=created_at,
             bridge=bridge,
             address=address,
+            emulated=emulated,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +153,11 @@ def read_record(name: str) -> Record:
         raise _broken(path, name, str(error)) from error
     numbers = (found.memory, found.cpus, found.disk, found.created_at)
     texts = (found.bridge, found.address)
-    is_known = is_known and all(isinstance(number, (int, float)) for number in numbers)
+    is_known = (
+        is_known
+        and isinstance(found.emulated, bool)
+        and all(isinstance(number, (int, float)) for number in numbers)
+    )
     if not (is_known and all(isinstance(text, str) for text in texts)):
         raise _broken(path, name, "not what manyfest writes there")
     return found

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from manyfest.emulate.machine import qemu
+from manyfest.emulate.machine.folders import while_locked
 from manyfest.emulate.machine.image import require_room
 from manyfest.emulate.machine.keys import CONTROL_NAME, SOCKET_NAME, Connection
 from manyfest.emulate.machine.kinds import kind_of
@@ -36,24 +37,28 @@ __all__ = [
 _PING_TIMEOUT_S = 5.0
 _SAVE_TIMEOUT_S = 120.0
 _LAST_LINES = 12
+_IN_USE = "is in use"
 _STEPS = {"system": "the kernel is up", "network": "the network is up", "stopping": "stopping"}
 
 
-def launch(record: Record, folder: str, port: int, *, resumes: bool = False) -> tuple[qemu.Process, Run]:
+def launch(
+    record: Record, folder: str, port: int, on_step: Callable[[str], None], *, resumes: bool = False
+) -> tuple[qemu.Process, Run]:
+    """Start QEMU, and note how. Raises :class:`EmulationError`; then nothing runs."""
     kind = kind_of(str(record.platform))
     state = state_of(folder) if resumes else ""
     forget_run(folder)
     process = None
     try:
-        # Between our look for a free port and QEMU's use of it somebody else may take it.
-        for tries in reversed(range(1 if port else 5)):
-            chosen = port or _free_port()
-            try:
-                qemu.launch(qemu.command(kind, record, folder, chosen, state=state), folder, chosen)
-                break
-            except EmulationError as error:
-                if not tries or "is in use" not in str(error):
-                    raise
+        by_kvm = qemu.uses_kvm(kind, record)
+        on_step(_told(record, by_kvm=by_kvm, resumes=resumes))
+        try:
+            chosen = _start_qemu(record, folder, port, state)
+        except EmulationError as error:
+            if not by_kvm or _IN_USE in str(error):
+                raise
+            on_step(f"KVM does not work here ({str(error).splitlines()[0]}); emulating")
+            chosen = _start_qemu(record.replace(emulated=True), folder, port, state)
         process = _launched(record.name, folder)
         run = Run(process.pid, chosen, time.time())
         write(os.path.join(folder, "run.json"), run)
@@ -64,6 +69,26 @@ def launch(record: Record, folder: str, port: int, *, resumes: bool = False) -> 
         forget_run(folder)
         raise
     return process, run
+
+
+def _told(record: Record, *, by_kvm: bool, resumes: bool) -> str:
+    how = "by KVM" if by_kvm else "emulated"
+    return f"{record.name}: {'resuming ' if resumes else ''}{record.platform}, {how}, {record.memory // 2**20} MiB"
+
+
+def _start_qemu(record: Record, folder: str, port: int, state: str) -> int:
+    """The port that leads to its ssh."""
+    kind = kind_of(str(record.platform))
+    # Between our look for a free port and QEMU's use of it somebody else may take it.
+    for tries in reversed(range(1 if port else 5)):
+        chosen = port or _free_port()
+        try:
+            qemu.launch(qemu.command(kind, record, folder, chosen, state=state), folder, chosen)
+            break
+        except EmulationError as error:
+            if not tries or _IN_USE not in str(error):
+                raise
+    return chosen
 
 
 def _launched(name: str, folder: str) -> qemu.Process:
@@ -95,7 +120,10 @@ def wait(
                 on_step(text)
         if "network" in told and not is_up:
             try:
-                connection.open()
+                # Two that wait for the same machine must not take the sockets from each other.
+                with while_locked(folder, "ssh.lock"):
+                    if not connection.is_up:
+                        connection.open()
                 is_up = True
             except EmulationError as error:
                 refused = f"; {error}"
@@ -104,7 +132,8 @@ def wait(
         if time.monotonic() > deadline:
             raise EmulationError(
                 f"no engine answered within {timeout_s:g} s{refused}{tail(folder)}",
-                hint="--timeout SECONDS waits longer; emulation takes what processors are free",
+                hint="--timeout SECONDS waits longer; emulation takes what processors are free, and where KVM hangs a "
+                "machine made with --emulate does not",
             )
     on_step("the engine answers")
 

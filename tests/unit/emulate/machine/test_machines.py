@@ -32,6 +32,8 @@ import os, sys, time
 words = sys.argv
 if "CRASH" in os.environ:
     sys.exit("cannot set up guest memory")
+if "kvm" in words:
+    sys.exit("failed to set MSR 0x10a")
 pidfile = words[words.index("-pidfile") + 1]
 console = next(word for word in words if word.startswith("file,id=console")).partition("path=")[2]
 read, write = os.pipe()
@@ -200,7 +202,7 @@ def test_qemu_that_does_not_start(place: Path, monkeypatch: pytest.MonkeyPatch) 
 def running(place: Path) -> Iterator[str]:
     """A machine whose engine never answers, as if its start were still going on."""
     create("z", "s390x")
-    process, _ = launch(machines.find("z").record, str(place / "z"), 0)
+    process, _ = launch(machines.find("z").record, str(place / "z"), 0, print)
     with process:
         yield "z"
         process.end()
@@ -250,6 +252,23 @@ def test_stopping_a_suspended_one_forgets_its_memory(place: Path) -> None:
     assert machines.find("z").state == "suspended"
     assert not stop("z")
     assert machines.find("z").state == "stopped"
+
+
+def test_where_kvm_fails_it_is_emulated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("z", "s390x")
+    create("y", "s390x", emulated=True)
+    monkeypatch.setattr(qemu, "uses_kvm", lambda _, record: not record.emulated)
+    said: list[str] = []
+    for name in ("z", "y"):
+        with pytest.raises(EmulationError, match="no engine answered"):
+            start(name, timeout_s=0.3, on_step=said.append)
+    assert said == [
+        "z: linux/s390x, by KVM, 1024 MiB",
+        "KVM does not work here (starting the machine: qemu-system-s390x: failed to set MSR 0x10a); emulating",
+        "the kernel is up",
+        "y: linux/s390x, emulated, 1024 MiB",
+        "the kernel is up",
+    ]
 
 
 def test_ctrl_c_ends_what_was_started(place: Path) -> None:

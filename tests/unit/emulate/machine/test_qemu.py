@@ -92,6 +92,7 @@ def test_kvm_only_where_it_can_be(folder: Path, monkeypatch: pytest.MonkeyPatch,
     words = qemu.command(kind, record(kind), str(folder), 1)
     assert words.index("kvm") < words.index("tcg")
     assert "kvm" not in qemu.command(kind.replace(hosts=("other",)), record(kind), str(folder), 1)
+    assert "kvm" not in qemu.command(kind, record(kind).replace(emulated=True), str(folder), 1)
 
 
 def test_no_qemu_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_nothing_there() -> None:
         '{"format": 1, "platform": 5, "memory": 1, "cpus": 1, "disk": 1, "created_at": 1}',
         '{"format": 1, "platform": "linux/s390x", "memory": "-m 1", "cpus": 1, "disk": 1, "created_at": 1}',
         '{"format": 1, "platform": "linux/s390x", "memory": 1, "cpus": 1, "disk": 1, "created_at": 1, "more": 1}',
+        '{"format": 1, "platform": "linux/s390x", "memory": 1, "cpus": 1, "disk": 1, "created_at": 1, "emulated": 1}',
     ],
 )
 def test_broken_files(text: str) -> None:
