@@ -62,14 +62,40 @@ class CannotBe(Exception):
 
 
 @dataclass
+class Part:
+    """A program of the swarm; ``process`` is the first of all its processes."""
+
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Without waiting until it answers."""
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen([*_DIES_WITH_US, *self.command], stdout=out, stderr=out)
+
+    def kill(self) -> None:
+        """As if somebody pulled the plug."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@dataclass
 class SwarmNode:
-    """A machine of the swarm; ``process`` is the first of all its processes."""
+    """A machine of the swarm; ``engine`` is it while it runs or could."""
 
     name: str
     address: str
     folder: Path
     space: str
-    process: subprocess.Popen[bytes] | None = None
+    engine: Part | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The first of all its processes, while it runs."""
+        return None if self.engine is None else self.engine.process
 
     @property
     def docker_host(self) -> str:
@@ -98,21 +124,32 @@ class SwarmNode:
 
     def kill(self) -> None:
         """As if somebody pulled the plug."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        if self.engine is not None:
+            self.engine.kill()
+
+    def restart(self) -> None:
+        """Pull the plug and start it again, with all that is on its disk; returns when its engine answers."""
+        assert self.engine is not None
+        self.engine.kill()
+        self.engine.start()
+        _wait_for(self)
 
 
 @dataclass
 class Swarm:
-    """``x86`` manages, ``old`` works; ``registry`` is a registry's name everywhere, ``private`` one that asks who."""
+    """``x86`` manages, ``old`` works; ``registry`` is a registry's name everywhere, ``private`` one that asks who.
+
+    ``registry_server`` is the first one's program, ``bridge`` the network of both nodes, which ends with ``.1`` and
+    ``.2``; other machines may have the numbers from there to ``.253``.
+    """
 
     folder: Path
     registry: str
     private: str
     x86: SwarmNode
     old: SwarmNode
+    registry_server: Part
+    bridge: str
 
     @property
     def nodes(self) -> tuple[SwarmNode, SwarmNode]:
@@ -159,7 +196,7 @@ def _start(folder: Path, users: bytes, tree: Path, stack: contextlib.ExitStack) 
     stack.callback(_ip, "link", "del", bridge)
     _ip("addr", "add", f"{gateway}/24", "dev", bridge)
     _ip("link", "set", bridge, "up")
-    _registry(folder / "registry", f"{gateway}:{port}", "", stack)
+    server = _registry(folder / "registry", f"{gateway}:{port}", "", stack)
     ports = [port]
     if users:
         ports.append(free_port())
@@ -181,7 +218,7 @@ def _start(folder: Path, users: bytes, tree: Path, stack: contextlib.ExitStack) 
     token = x86.docker("swarm", "join-token", "-q", "worker")
     old.docker("swarm", "join", "--token", token, f"{x86.address}:2377")
     names = [f"localhost:{each}" for each in ports]
-    return Swarm(folder, names[0], names[-1] if users else "", x86, old)
+    return Swarm(folder, names[0], names[-1] if users else "", x86, old, server, bridge)
 
 
 def free_port() -> int:
@@ -209,7 +246,7 @@ def _wait_for(node: SwarmNode) -> None:
         time.sleep(0.05)
 
 
-def _registry(folder: Path, address: str, more: str, stack: contextlib.ExitStack) -> None:
+def _registry(folder: Path, address: str, more: str, stack: contextlib.ExitStack) -> Part:
     """Debian's registry on the bridge, and its name on this machine."""
     folder.mkdir()
     config = folder / "config.yml"
@@ -217,13 +254,14 @@ def _registry(folder: Path, address: str, more: str, stack: contextlib.ExitStack
         f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n{more}"
     )
-    log = (folder / "log").open("wb")
-    stack.callback(log.close)
     forward = ["socat", _LISTEN.format(address.rpartition(":")[2]), f"TCP:{address}"]
-    for command in (["docker-registry", "serve", str(config)], forward):
-        process = subprocess.Popen([*_DIES_WITH_US, *command], stdout=log, stderr=log)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
+    parts = [
+        Part(command, folder / "log") for command in (["docker-registry", "serve", str(config)], forward)
+    ]
+    for part in parts:
+        part.start()
+        stack.callback(part.kill)
+    return parts[0]
 
 
 def _space(node: SwarmNode, bridge: str, stack: contextlib.ExitStack) -> None:
@@ -252,10 +290,10 @@ def _launch(
         options=f"--exec-root /run/docker --pidfile /run/docker.pid --cgroup-parent {group}",
     )
     spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
-    command = [*_DIES_WITH_US, "nsenter", f"--net=/run/netns/{node.space}", *spaces, "/bin/sh", "-ec", script]
+    command = ["nsenter", f"--net=/run/netns/{node.space}", *spaces, "/bin/sh", "-ec", script]
     stack.callback(_forget_groups, group)
-    with node.log.open("wb") as out:
-        node.process = subprocess.Popen(command, stdout=out, stderr=out)
+    node.engine = Part(command, node.log)
+    node.engine.start()
     stack.callback(node.kill)
 
 

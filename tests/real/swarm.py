@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -44,6 +44,7 @@ __all__ = [
     "SwarmNode",
     "ask",
     "ask_port",
+    "build_servers",
     "push",
     "running",
     "start",
@@ -123,7 +124,7 @@ def start(folder: Path) -> Iterator[MixedSwarm]:
             tree, programs = pool.submit(old_tree), pool.submit(build_servers)
             tree.result()
         with mixed_swarm(folder, users) as swarm:
-            yield MixedSwarm(swarm.folder, swarm.registry, swarm.private, *swarm.nodes, programs.result())
+            yield MixedSwarm(**vars(swarm), programs=programs.result())
     except CannotBe as error:
         pytest.skip(str(error))
 
@@ -184,11 +185,11 @@ def running(ship: Host, *words: str) -> Iterator[Path]:
     assert code == 0, heard.read_text()
 
 
-def build_servers() -> dict[str, bytes]:
+def build_servers(platforms: Iterable[str] = tuple(PLATFORMS.values())) -> dict[str, bytes]:
     """A static program for each platform that answers every request with its architecture; built once."""
     folder = cache_folder() / "answering-server-2"
     built = {}
-    for text in PLATFORMS.values():
+    for text in platforms:
         architecture = text.partition("/")[2]
         path = folder / architecture
         if not path.exists():
