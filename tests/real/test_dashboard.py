@@ -35,8 +35,9 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--timeout=5000"),
 )
-PICTURES = os.environ.get("MANYFEST_SCREENSHOTS", "")
-"""Read when this file is loaded: the environment of tests is cleared of such names."""
+PICTURES = Path(os.environ.get("MANYFEST_SCREENSHOTS") or Path(__file__).parents[2] / "build" / "screenshots")
+"""Where pictures stay after the tests. Read when this file is loaded: the environment of tests is cleared of such
+names."""
 
 EVIL = "<img src=x onerror=document.title='taken'>"
 
@@ -113,6 +114,12 @@ def until_verified(url: str) -> None:
     connection.close()
 
 
+def kept(name: str) -> Path:
+    """A file for a picture, to be kept."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    return PICTURES / f"{name}.png"
+
+
 def browse(tmp_path: Path, url: str, *flags: str) -> str:
     """What Chromium prints."""
     need("chromium")
@@ -158,9 +165,8 @@ def test_the_page_in_a_browser(page: str, lists: tuple[str, str], tmp_path: Path
     ("name", "flags"), [("light", ()), ("dark", ("--blink-settings=preferredColorScheme=0",))]
 )
 def test_screenshots(page: str, tmp_path: Path, name: str, flags: tuple[str, ...]) -> None:
-    """A picture of each kind of light, kept where $MANYFEST_SCREENSHOTS says."""
-    folder = Path(PICTURES or tmp_path)
-    picture = folder / f"dashboard-{name}.png"
+    """A picture of each kind of light."""
+    picture = kept(f"dashboard-{name}")
     browse(tmp_path, page, f"--screenshot={picture}", "--window-size=1400,900", *flags)
     raw = picture.read_bytes()
     assert struct.unpack(">II", raw[16:24]) == (1400, 900)

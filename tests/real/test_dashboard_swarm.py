@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.real.parts import Host
 from tests.real.swarm import MixedSwarm
-from tests.real.test_dashboard import PICTURES, browse, words
+from tests.real.test_dashboard import browse, kept, words
 
 from manyfest.serve.exchange import Request, Response
 from manyfest.serve.http import Server
@@ -76,8 +76,7 @@ def see_in_the_browser(here: Host, mixed: MixedSwarm, image: str, watched: list[
         shown = words(browse(tmp_path, url, "--dump-dom"))
         for expected in (image, "i686", "x86_64", "2 of 2 running", "2 of 2 ready", "by 2 architectures"):
             assert expected in shown, shown
-        picture = Path(PICTURES or tmp_path) / "dashboard-swarm.png"
-        browse(tmp_path, url, f"--screenshot={picture}", "--window-size=1400,900")
+        browse(tmp_path, url, f"--screenshot={kept('dashboard-swarm')}", "--window-size=1400,900")
         mixed.x86.docker("node", "update", "--availability", "drain", "old")
         until(url, b"node old: drained")
         until(url, b"web on old: gone")

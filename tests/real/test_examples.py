@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 from tests.real.parts import Host, find_go, free_port, listening, need, stop, wait_for
-from tests.real.test_dashboard import PICTURES, browse
+from tests.real.test_dashboard import browse, kept
 
 from manyfest.build.project import load
 from manyfest.platforms import Platform
@@ -198,8 +198,8 @@ def test_the_page_in_a_browser(balancer: int, tmp_path: Path) -> None:
     ("name", "flags"), [("light", ()), ("dark", ("--blink-settings=preferredColorScheme=0",))]
 )
 def test_screenshots(serving: dict[str, int], tmp_path: Path, name: str, flags: tuple[str, ...]) -> None:
-    """A picture of each kind of light, kept where $MANYFEST_SCREENSHOTS says; dark is darker."""
-    picture = Path(PICTURES or tmp_path) / f"qcon-{name}.png"
+    """A picture of each kind of light; dark is darker."""
+    picture = kept(f"qcon-{name}")
     url = f"http://127.0.0.1:{serving['linux/s390x']}/?seen=amd64,arm64,386,arm/v7"
     browse(tmp_path, url, f"--screenshot={picture}", "--window-size=1100,820", *flags)
     raw = picture.read_bytes()
