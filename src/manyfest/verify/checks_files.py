@@ -12,7 +12,7 @@ from manyfest.platforms import Platform
 from manyfest.verify.archives import Held, architectures_of, held_in, is_elsewhere
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Findings
 from manyfest.verify.foreign import Fit, chooses_its_code, is_program_folder, purpose, windows_purpose
-from manyfest.verify.siblings import Sibling, Siblings, jar_of, package_of
+from manyfest.verify.siblings import Sibling, Siblings, addon_of, is_of_node, jar_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +83,9 @@ class _Checker:
             self._windows(path, node, facts)
         elif facts.kind in ("pe", "macho") and self.programs.fit.of(facts) == Fit.FOREIGN:
             self._count_foreign(path, facts, purpose(path, facts, is_program=False))
+            if is_of_node(path):  # a package for several systems, of which Linux is one
+                kinds = {str(each) for each in facts.platforms}
+                self.addons.add(addon_of(path), Sibling(path, node, kinds, fits=False))
 
     def _elf(self, path: str, node: Node, facts: Facts) -> None:
         is_program = facts.linking in _PROGRAMS
@@ -103,8 +106,8 @@ class _Checker:
                 )
                 self._add("MF204", path, node, f"{message} chooses them at run time", NOTE)
             self.natives += is_program
-            if path.endswith(".node"):
-                self.addons.add(package_of(path), Sibling(path, node, set(), fits=True))
+            if is_of_node(path):
+                self.addons.add(addon_of(path), Sibling(path, node, set(), fits=True))
             self._pages(path, facts, started_from=started_from)
             if is_program and self.complete:
                 self._native(path, node, started_from=started_from)
@@ -112,13 +115,12 @@ class _Checker:
     def _foreign(self, path: str, node: Node, facts: Facts, *, started_from: bool) -> None:
         is_module = _is_module(path, facts)
         reason = purpose(path, facts, is_program=started_from)
-        if is_module and "architecture" in reason:
-            if path.endswith(".node") and not is_elsewhere(path):
-                kinds = {str(each) for each in facts.platforms}
-                self.addons.add(package_of(path), Sibling(path, node, kinds, fits=False))
-                return
-            if not path.endswith(".node") and not self._has_sibling(path):
-                reason = ""
+        if "architecture" in reason and is_of_node(path) and not is_elsewhere(path):
+            kinds = {str(each) for each in facts.platforms}
+            self.addons.add(addon_of(path), Sibling(path, node, kinds, fits=False))
+            return
+        if is_module and "architecture" in reason and not is_of_node(path) and not self._has_sibling(path):
+            reason = ""
         if reason:
             self._count_foreign(path, facts, reason)
             return
@@ -249,17 +251,17 @@ class _Checker:
                 hint = "use a release of it that supports the platform"
                 self._add("MF209", group[0].path, group[0].node, message, _lonely(kinds), hint)
         for group, fits in self.addons.groups():
-            foreign = [each for each in group if not each.fits]
-            kinds = set().union(*(each.kinds for each in foreign))
-            if fits or len(kinds) > 1:
+            foreign = [each for each in group if any(kind.startswith(system) for kind in each.kinds)]
+            kinds = set().union(*(each.kinds for each in group))
+            if fits or len(kinds) > 1 or not foreign:
                 for each in foreign:
                     where = (", ".join(sorted(each.kinds)), "in a folder named after its architecture")
                     self.foreign.setdefault(where, []).append(each.path)
                 continue
             is_for = ", ".join(sorted(kinds))
-            message = f"/{group[0].path} is for {is_for}, and its package has none for {self.platform}"
+            message = f"/{foreign[0].path} is for {is_for}, and its package has none for {self.platform}"
             hint = "install it for the image's platform (npm install --cpu), not the builder's"
-            self._add("MF208", group[0].path, group[0].node, message, WARNING, hint)
+            self._add("MF208", foreign[0].path, foreign[0].node, message, WARNING, hint)
 
     def _windows(self, path: str, node: Node, facts: Facts) -> None:
         small = path.lower()

@@ -2,7 +2,7 @@
 """Files that are there once for each platform, of which the right one is chosen at run time: is one for this platform?
 
 Netty's jars are such (``netty-epoll-linux-x86_64.jar``, ``…-aarch_64.jar``), and the packages and prebuilt addons of
-Node (``@img/sharp-linux-x64``, ``prebuilds/linux-arm64/x.node``).
+Node (``@esbuild/linux-x64``, ``prebuilds/linux-arm64/x.node``).
 
     >>> package_of("app/node_modules/@img/sharp-linux-arm64/lib/x.node")
     'app/node_modules/@img/sharp-linux'
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from manyfest.verify.tree import Node
 
-__all__ = ["Sibling", "Siblings", "package_of"]
+__all__ = ["Sibling", "Siblings", "addon_of", "is_of_node", "jar_of", "package_of"]
 
 _MODULES = "node_modules/"
 
@@ -57,6 +57,16 @@ def jar_of(path: str) -> str:
     """What jars for different architectures have in common."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{without_architecture(name)}"
+
+
+def is_of_node(path: str) -> bool:
+    """Is it an addon, or a program or library in a package (as esbuild's in ``@esbuild/linux-arm64/bin``)?"""
+    return path.endswith(".node") or _MODULES in path
+
+
+def addon_of(path: str) -> str:
+    """What addons of a package have in common, and what its programs and libraries have."""
+    return f"{package_of(path)}{'/*.node' if path.endswith('.node') else ''}"
 
 
 def package_of(path: str) -> str:

@@ -149,6 +149,17 @@ def test_a_module_beside_the_right_one_is_on_purpose() -> None:
     assert {severity for severity, _, _ in look(files)} == {"note"}
 
 
+def test_a_program_that_a_package_brings_for_each_platform() -> None:
+    """esbuild's, installed on arm64 and copied; with the right one beside it, it is there on purpose."""
+    top = "app/node_modules/@esbuild"
+    alone = look({f"{top}/linux-arm64/bin/esbuild": FOREIGN})
+    assert alone == [("warning", "MF208", f"/{top}/linux-arm64/bin/esbuild")]
+    both = look(
+        {f"{top}/linux-arm64/bin/esbuild": FOREIGN, f"{top}/linux-x64/bin/esbuild": program(interpreter="")}
+    )
+    assert [severity for severity, _, _ in both] == ["note"]
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "found"),
     [
@@ -169,6 +180,9 @@ def test_addons_of_node_for_other_platforms(theirs: str, ours: str, found: set[s
         f"{top}/prebuilds/linux-s390x/x.node": elf("linux/s390x"),
     }
     assert {severity for severity, _, _ in look(several)} == {"note"}
+    windows = {f"{top}/prebuilds/win32-x64/x.node": Facts("pe", platforms=(Platform("windows", "amd64"),))}
+    systems = {f"{top}/prebuilds/linux-arm64/x.node": LIBRARY, **windows}
+    assert {severity for severity, _, _ in look(systems)} == {"note"}
 
 
 @pytest.mark.parametrize(
