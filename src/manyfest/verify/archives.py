@@ -45,6 +45,9 @@ ENDINGS = _JAVA + _PYTHON
 MAX_MEMBERS = 5000
 """Members with native code that are remembered of an archive. The largest real ones have some hundred."""
 
+MAX_INSIDE = 20_000
+"""Members of all compressed archives inside of one, together."""
+
 MAX_DEPTH = 3
 """How deep archives may lie in archives: an ear with a war with a jar."""
 
@@ -133,6 +136,7 @@ class Scan:
 
     def __init__(self, size: int, depth: int = 0, budget: list[int] | None = None) -> None:
         self._budget = [_FREE + _TIMES * size] if budget is None else budget
+        self._inside = 0
         self._depth = depth
         self._parts: list[bytes | memoryview] = []
         self._waiting = 0
@@ -264,7 +268,8 @@ class Scan:
             return at
         if engine.eof or self._budget[0] <= 0:
             self._inflating = None
-            local.inner = inner.members()
+            local.inner = inner.members()[: MAX_INSIDE - self._inside]
+            self._inside += len(local.inner)
             return len(buffer) - len(engine.unused_data if engine.eof else feed)
         return len(buffer)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.verify.conftest import entry, program, tree
 
 from manyfest.platforms import Platform
+from manyfest.verify import archives
 from manyfest.verify.archives import Scan, architectures_of, facts_of, held_in, without_architecture
 from manyfest.verify.checks import Findings
 from manyfest.verify.checks_files import check_files
@@ -102,6 +103,14 @@ def test_a_bomb_inside_is_given_up() -> None:
     scan.feed(data)
     assert set(scan.members()) == BOTH
     assert scan._budget[0] <= 0
+
+
+def test_members_of_archives_inside_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many archives lie in one, and at whatever depth."""
+    monkeypatch.setattr(archives, "MAX_INSIDE", 30)
+    inner = zipped({f"lib{i}.so": AMD64[:1000] for i in range(20)})
+    war = zipped({f"lib/{i}.jar": inner for i in range(10)})
+    assert len(members(zipped({f"{i}.war": war for i in range(10)}))) == 30
 
 
 def test_encrypted_and_unknown_compression_go_by_name() -> None:
