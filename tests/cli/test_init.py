@@ -217,6 +217,23 @@ def test_programs_are_found(run: Run, tmp_path: Path) -> None:
         assert wanted in (folder / path).read_text()
 
 
+def test_one_for_each_architecture(run: Run, tmp_path: Path) -> None:
+    """Under names that build takes for them."""
+    (tmp_path / "a.txt").write_text("")
+    wanted = (
+        "linux/amd64,linux/386,linux/arm64,linux/arm/v7,linux/arm/v6,linux/ppc64le,linux/s390x,linux/riscv64"
+    )
+    run("init", str(tmp_path), "--image", "acme/app", "--per-arch", "--platform", wanted)
+    assert not (tmp_path / "Dockerfile").exists()
+    project = load(str(tmp_path))
+    names = [Path(project.dockerfile_for(platform)).name for platform in project.platforms]
+    assert names[2:5] == ["Dockerfile.arm64", "Dockerfile.armv7", "Dockerfile.armv6"]
+    assert len(set(names)) == 8
+    run("build", str(tmp_path), "-t", f"oci:{tmp_path}/out:1")
+    ran = run("init", str(tmp_path), "--image", "a", "--per-arch", "--platform", "linux/amd64/v3", ok=False)
+    assert (ran.code, "no name of a file says linux/amd64/v3" in ran.err) == (2, True)
+
+
 def test_libc(run: Run, tmp_path: Path) -> None:
     """Programs that need a glibc get a base that has one; not every kind has a choice."""
     (tmp_path / "a.c").write_text("")

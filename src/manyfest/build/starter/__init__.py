@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from manyfest.build.project import FILE
 from manyfest.build.starter.kinds import KINDS, kind_of, recipe_of
 from manyfest.build.starter.pipelines import CI, pipeline
-from manyfest.platforms import Platform
+from manyfest.errors import InputError, InvalidPlatform
+from manyfest.platforms import Platform, from_name, normalise
 from manyfest.stores._files import Part, translated
 
 if TYPE_CHECKING:
@@ -62,16 +63,18 @@ def files(
     ci: str = "",
     libc: str = "musl",
     makefile: bool = False,
+    per_arch: bool = False,
 ) -> dict[str, str]:
-    """Path -> text. ``platforms``: empty for those that the kind can do.
+    """Path -> text. ``platforms``: empty for those that the kind can do; ``per_arch``: a Dockerfile for each.
 
-    Raises :class:`InputError` for an unknown kind, :class:`InvalidProject` for a folder that lacks what it needs.
+    Raises :class:`InputError` for an unknown kind and for a platform that no file can be named after,
+    :class:`InvalidProject` for a folder that lacks what it needs.
     """
     recipe = recipe_of(kind, folder, _program_name(image), libc)
     wanted = list(platforms) or [Platform.parse(text) for text in recipe.platforms]
     made = {
         FILE: _project(image, wanted, recipe),
-        "Dockerfile": recipe.dockerfile,
+        **dict.fromkeys(map(_dockerfile_for, wanted) if per_arch else ("Dockerfile",), recipe.dockerfile),
         ".dockerignore": "".join(f"{line}\n" for line in (*_IGNORED, *recipe.ignored)),
     }
     if makefile:
@@ -99,6 +102,18 @@ def write(folder: str, made: dict[str, str], *, force: bool = False) -> tuple[li
                 part.commit(target)
         written.append(path)
     return written, kept
+
+
+def _dockerfile_for(platform: Platform) -> str:
+    """A name that :mod:`manyfest.build.project` takes for this platform's."""
+    word = f"{platform.architecture}{platform.variant}"
+    try:
+        is_told = from_name(word) == normalise(platform)
+    except InvalidPlatform:
+        is_told = False
+    if not is_told:
+        raise InputError(f"no name of a file says {platform}", hint="one Dockerfile can be for all platforms")
+    return f"Dockerfile.{word}"
 
 
 def _project(image: str, platforms: Sequence[Platform], recipe: Recipe) -> str:

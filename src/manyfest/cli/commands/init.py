@@ -44,6 +44,11 @@ def configure(parser: CommandParser) -> None:
         help="of c, cpp, rust and cmake: static programs (default), or ones that need a base with a glibc",
     )  # fmt: skip
     parser.add_argument("--ci", choices=("github", "gitlab"), default="", help="also write a pipeline")
+    parser.add_argument(
+        "--per-arch",
+        action="store_true",
+        help="a Dockerfile for each architecture (Dockerfile.arm64) in place of one",
+    )
     parser.add_argument("--makefile", action="store_true", help="also write a Makefile")
     parser.add_argument("--dry-run", action="store_true", help="show the files, and write none")
     parser.add_argument("--force", action="store_true", help="write over files that are there")
@@ -58,8 +63,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     kind = args.kind or kind_of(args.folder)
     wanted = platforms(args.platform)
     made = files(
-        args.folder, kind, image, wanted, ci=args.ci, libc=args.libc, makefile=args.makefile
-    )  # fmt: skip
+        args.folder,
+        kind,
+        image,
+        wanted,
+        ci=args.ci,
+        libc=args.libc,
+        makefile=args.makefile,
+        per_arch=args.per_arch,
+    )
     told: dict[str, object] = {"kind": kind, "image": image, "dry_run": args.dry_run}
     if args.dry_run:
         shown = "\n".join(f"--- {path}\n{text}" for path, text in made.items()).rstrip("\n")
