@@ -83,7 +83,7 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "--emulate",
         action="store_true",
-        help="create: never use KVM, which hangs inside some virtual machines",
+        help="create: never try KVM",
     )
     parser.add_argument(
         "--mirror", metavar="URL", default="", help="create: a Debian archive (default: this machine's own)"

@@ -31,6 +31,7 @@ from manyfest.emulate.machine.record import (
     write,
 )
 from manyfest.emulate.machine.running import (
+    KvmHangs,
     alias,
     answers,
     end,
@@ -166,9 +167,11 @@ def start(
             launched = True
     assert run is not None
     connection = Connection(folder, alias(name), run.port)
+    again = False
     with process:
         try:
-            wait(connection, process, folder, deadline, timeout_s, on_step, resumes=resumes)
+            by_kvm = launched and qemu.uses_kvm(kind_of(str(record.platform)), record)
+            wait(connection, process, folder, deadline, timeout_s, on_step, resumes=resumes, by_kvm=by_kvm)
             if resumes:
                 set_clock(connection, on_step)
         except BaseException as error:
@@ -176,14 +179,28 @@ def start(
                 connection.close()
                 process.end()
                 forget_run(folder)
-            if not resumes or not isinstance(error, EmulationError):
+            again = _can_try_again(record, folder, error, resumes=resumes, on_step=on_step)
+            if not again:
                 raise
-            on_step(f"{name}: cannot go on where it was ({str(error).splitlines()[0]}); starting it anew")
     if resumes:
         forget_state(folder)
-        if qemu.find(folder) is None:
-            return start(name, port=port, timeout_s=timeout_s, on_step=on_step)
+    if again:
+        return start(name, port=port, timeout_s=timeout_s, on_step=on_step)
     return Machine(record, folder, "running", run.port)
+
+
+def _can_try_again(
+    record: Record, folder: str, error: BaseException, *, resumes: bool, on_step: Callable[[str], None]
+) -> bool:
+    """Is there another way to start a machine that did not come up?"""
+    if isinstance(error, KvmHangs):
+        on_step(f"{record.name}: {error}; from now on it is emulated")
+        write(os.path.join(folder, "machine.json"), record.replace(emulated=True))
+        return True
+    if resumes and isinstance(error, EmulationError):
+        on_step(f"{record.name}: cannot go on where it was ({str(error).splitlines()[0]}); starting it anew")
+        return True
+    return False
 
 
 def stop(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "KvmHangs",
     "alias",
     "answers",
     "end",
@@ -34,11 +35,18 @@ __all__ = [
     "wait",
 ]
 
+KVM_PATIENCE_S = 30.0
+"""Ten times what a kernel needs there. KVM within a virtual machine may be a thousand times slower, or stand still."""
+
 _PING_TIMEOUT_S = 5.0
 _SAVE_TIMEOUT_S = 120.0
 _LAST_LINES = 12
 _IN_USE = "is in use"
 _STEPS = {"system": "the kernel is up", "network": "the network is up", "stopping": "stopping"}
+
+
+class KvmHangs(EmulationError):
+    """QEMU runs by KVM, and the machine's kernel says nothing."""
 
 
 def launch(
@@ -107,9 +115,14 @@ def wait(
     on_step: Callable[[str], None],
     *,
     resumes: bool,
+    by_kvm: bool,
 ) -> None:
-    """Until the engine answers. Raises :class:`EmulationError` with the last lines of the console."""
+    """Until the engine answers. Raises :class:`EmulationError` with the last lines of the console.
+
+    Raises :class:`KvmHangs` where that is what KVM does.
+    """
     told: set[str] = set(_STEPS) if resumes else set()
+    silent_until = time.monotonic() + KVM_PATIENCE_S
     is_up = connection.is_up
     refused = ""
     while not (is_up and answers(connection.socket)):
@@ -129,11 +142,12 @@ def wait(
                 refused = f"; {error}"
         if process.has_ended(0.2):
             raise EmulationError(f"the machine turned itself off{tail(folder)}")
+        if by_kvm and not told and time.monotonic() > silent_until:
+            raise KvmHangs(f"by KVM the machine's kernel is not up within {KVM_PATIENCE_S:g} s")
         if time.monotonic() > deadline:
             raise EmulationError(
                 f"no engine answered within {timeout_s:g} s{refused}{tail(folder)}",
-                hint="--timeout SECONDS waits longer; emulation takes what processors are free, and where KVM hangs a "
-                "machine made with --emulate does not",
+                hint="--timeout SECONDS waits longer; emulation takes what processors are free",
             )
     on_step("the engine answers")
 

@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from manyfest.emulate.machine import image, machines, qemu
+from manyfest.emulate.machine import running as running_module
 from manyfest.emulate.machine.folders import new_folder
 from manyfest.emulate.machine.image import Image, require_room, with_image
 from manyfest.emulate.machine.kinds import kind_of
@@ -269,6 +270,28 @@ def test_where_kvm_fails_it_is_emulated(place: Path, monkeypatch: pytest.MonkeyP
         "y: linux/s390x, emulated, 1024 MiB",
         "the kernel is up",
     ]
+
+
+def test_where_kvm_hangs_it_is_emulated_from_then_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("z", "s390x")
+    monkeypatch.setattr(running_module, "KVM_PATIENCE_S", 0.0)
+    monkeypatch.setattr(running_module, "_STEPS", {})
+    monkeypatch.setattr(qemu, "uses_kvm", lambda _, record: not record.emulated)
+    monkeypatch.setattr(qemu, "command", without_kvm(qemu.command))
+    said: list[str] = []
+    with pytest.raises(EmulationError, match="no engine answered"):
+        start("z", timeout_s=0.3, on_step=said.append)
+    assert said == [
+        "z: linux/s390x, by KVM, 1024 MiB",
+        "z: by KVM the machine's kernel is not up within 0 s; from now on it is emulated",
+        "z: linux/s390x, emulated, 1024 MiB",
+    ]
+    assert machines.find("z").record.emulated
+
+
+def without_kvm(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """Command lines that the program here takes."""
+    return lambda *given, **named: [word for word in command(*given, **named) if word != "kvm"]
 
 
 def test_ctrl_c_ends_what_was_started(place: Path) -> None:
