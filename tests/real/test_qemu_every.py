@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.real.parts import Host, Registry, need
-from tools.mixed_swarm import cache_folder
+from tools.mixed_swarm import cache_folder, free_network, wait_until
 
 from manyfest.emulate.images import PROGRAM_PATH, program_image
 from manyfest.emulate.machine.kinds import KINDS, Kind
@@ -16,6 +19,7 @@ from manyfest.stores.layout import Layout
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.machines]
 
+DOCKER = "/usr/bin/docker"
 MACHINES = {"386": ("i686", "x86_64"), "arm": ("armv7l",), "amd64": ("x86_64",), "arm64": ("aarch64",)}
 MEMORY = 1_500_000_000
 """Bytes that QEMU may have taken when the engine answers."""
@@ -58,6 +62,58 @@ def test_a_build_in_each(kind: Kind, tmp_path_factory: pytest.TempPathFactory, p
         assert host.manyfest("machine", "stop", "m").err.splitlines() == ["m: stopping"]
     finally:
         host.manyfest("machine", "rm", "m", "--force")
+
+
+@pytest.fixture
+def bridge() -> Iterator[tuple[str, str]]:
+    """A bridge of this machine, and the first three numbers of its network."""
+    if os.geteuid() != 0:
+        pytest.skip("bridges need root")
+    need("ip", package="iproute2")
+    name, network = f"mfq{os.getpid()}"[:15], free_network()
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    try:
+        subprocess.run(["ip", "addr", "add", f"{network}.254/24", "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield name, network
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
+
+
+def test_two_machines_form_a_swarm(bridge: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """arm64 manages, s390x joins, and is in the swarm again after a stop."""
+    name, network = bridge
+    home = tmp_path_factory.mktemp("m")
+    (home / "run").mkdir(mode=0o700)
+    host = Host(home, {"MANYFEST_CACHE": str(cache_folder() / "manyfest"), "MANYFEST_DATA": str(home / "d")})
+    kinds = {"boss": "arm64", "big": "s390x"}
+    try:
+        for at, (machine, kind) in enumerate(kinds.items(), 1):
+            place = ("--bridge", name, "--address", f"{network}.{at}/24")
+            host.manyfest("machine", "create", machine, "--arch", kind, *place, timeout=600)
+        boss = host.manyfest("machine", "start", "boss", "--json", timeout=400).json["engine"]
+        host.run(DOCKER, "-H", boss, "swarm", "init", "--advertise-addr", f"{network}.1")
+        host.env["SWARM_TOKEN"] = host.run(
+            DOCKER, "-H", boss, "swarm", "join-token", "-q", "worker"
+        ).out.strip()
+        for told in ("joined the swarm", "is in a swarm already"):
+            done = host.manyfest("machine", "start", "big", "--join-swarm", f"{network}.1", timeout=400)
+            assert f"big: {told}" in done.err
+            wait_until(lambda: ready(host, boss) == ["big Ready", "boss Ready"], "both nodes to be ready", 90)
+            host.env["DOCKER_HOST"] = boss
+            nodes = host.manyfest("nodes", "--json").json["nodes"]
+            assert sorted(node["platform"] for node in nodes) == ["linux/arm64", "linux/s390x"]
+            host.manyfest("machine", "stop", "big")
+    finally:
+        for machine in kinds:
+            host.manyfest("machine", "rm", machine, "--force", ok=False)
+    assert not Path(f"/sys/class/net/{name}/brif").exists() or not os.listdir(f"/sys/class/net/{name}/brif")
+
+
+def ready(host: Host, boss: str) -> list[str]:
+    """The swarm's nodes and whether they are there."""
+    told = host.run(DOCKER, "-H", boss, "node", "ls", "--format", "{{.Hostname}} {{.Status}}").out
+    return sorted(told.splitlines())
 
 
 def resident(pid: int) -> int:
