@@ -20,7 +20,9 @@ from manyfest.build.toolchains.setup import on_path
 from manyfest.cli.commands import demo
 from manyfest.cli.console import Console
 from manyfest.cli.main import main
+from manyfest.emulate.programs import program
 from manyfest.errors import VerificationFailed
+from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
 
 PLATFORMS = [
@@ -214,12 +216,33 @@ def test_application_that_does_not_compile_fails(
     assert left_behind(outside / "temporary") == []
 
 
+@pytest.mark.slow
+def test_what_takes_long_is_told_under_json_too(
+    outside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, beside the one document; an application that never answers is named."""
+    monkeypatch.setenv("MANYFEST_CACHE", str(outside / "work/cache"))
+    monkeypatch.setattr("manyfest.cli.demoapp.START_S", 0.2)
+    for platform in ("linux/amd64", "linux/s390x"):
+        path = outside / "work" / platform.replace("/", "-")
+        path.write_bytes(program(Platform.parse(platform)))
+        path.chmod(0o755)
+    project = application(outside / "work", "{run: 'cp ../{os}-{arch} {out}/out/app', outputs: [out/app]}")
+    assert main(["demo", "--no-engine", "--app", str(project), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "compiled for linux/s390x" in captured.err
+    summary = json.loads(captured.out)
+    assert summary["app"]["digest"].startswith("sha256:")
+    assert (summary["app"]["skipped"], summary["app"]["answers"]) == (None, [])
+    assert left_behind(outside / "temporary") == []
+
+
 def test_application_that_is_none(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything else is done."""
     (outside / "work/Dockerfile").write_text("FROM scratch\n")
-    for folder in (".", "nowhere"):
+    for folder, message in ((".", "expected a project that compiles"), ("nowhere", "a clone of manyfest")):
         assert main(["demo", "--app", folder]) == 2
-    assert "expected a project that compiles" in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -51,6 +51,11 @@ _ASK_S = 5.0
 
 def checked(folder: str) -> Project:
     """The project in a folder, before anything else is done. Raises :class:`InvalidProject` for none of ours."""
+    if not os.path.isdir(folder):
+        raise InvalidProject(
+            f"--app {folder}: no such folder",
+            hint="examples/qcon of a clone of manyfest is one; without --app the demo needs nothing",
+        )
     project = load_project(os.path.abspath(folder))
     if project.compile is None or not project.platforms:
         raise InvalidProject(
@@ -179,9 +184,10 @@ def wait(tour: Tour, what: str) -> None:
     keyed = sys.stdin is not None and sys.stdin.isatty()
     # Whoever asked for it needs to know where, whatever else is not to be told.
     say = tour.console.tell if tour.console.json or tour.console.quiet else tour.tell
-    say(what)
-    say("Press Enter to end." if keyed else "Ctrl-C ends it.")
+    # Whoever reads how to end it may do so before the next line is reached.
     with contextlib.suppress(KeyboardInterrupt):
+        say(what)
+        say("Press Enter to end." if keyed else "Ctrl-C ends it.")
         if keyed:
             sys.stdin.readline()
         else:

@@ -291,7 +291,7 @@ class Tour:
         line = shlex.join(["manyfest", *argv])
         self.prompt(["manyfest", *argv], f" | {pipe}" if pipe else "")
         started = time.monotonic()
-        code, out, err = _in_process(argv, self.show) if live else _in_process(argv)
+        code, out, err = _in_process(argv, self.progress) if live else _in_process(argv)
         self.steps.append(
             {"command": line, "exit_code": code, "seconds": round(time.monotonic() - started, 3)}
         )
@@ -337,6 +337,13 @@ class Tour:
         self.show(f"\n{self._chapters}. {title}", indent="")
         for line in lines:
             self.tell(line)
+
+    def progress(self, line: str) -> None:
+        """A line of what takes long: part of the narration, or where there is none a message."""
+        if self.console.json:
+            self.console.say(line)
+        else:
+            self.show(line)
 
     def tell(self, text: str) -> None:
         """A line of the narration."""
