@@ -6,6 +6,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from tests.real.building import push_base, rootfs, runs, start, until
 from tests.real.parts import Done, Host, free_port, need, serve
 from tests.real.swarm import MixedSwarm
+from tests.real.swarm import until as wait_until
 
 pytestmark = pytest.mark.real
 
@@ -203,6 +205,21 @@ def test_a_way_that_is_closed(site: Host, sshd: Sshd, tls: TlsEngine, mixed: Mix
     # An engine of another architecture than was said.
     error = told(site, f"linux/amd64={mixed.old.docker_host}", platforms="linux/amd64")
     assert f"at {mixed.old.docker_host} runs linux/386, not linux/amd64\n" in error
+
+
+def test_interrupted_on_a_node(site: Host, mixed: MixedSwarm, sshd: Sshd, base: str) -> None:
+    """Ctrl-C here ends the RUN there, and leaves nothing."""
+    marker = f"{os.getpid()}2"
+    (site.home / "project/Dockerfile").write_text(f"FROM {base}\nRUN exec sleep {marker}\n")
+    with start(site, *words("oci:out:1", f"linux/386={sshd.url}", platforms="linux/386")) as process:
+        until(lambda: runs(marker), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=40)
+    assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
+    wait_until(lambda: not runs(marker), "the RUN to end")
+    assert mixed.old.docker("ps", "--all", "--quiet") == ""
+    assert "manyfest-build" not in mixed.old.docker("image", "ls")
+    assert not (site.home / "out").exists()
 
 
 def test_what_is_finished_is_kept(site: Host, mixed: MixedSwarm, sshd: Sshd, base: str) -> None:
