@@ -42,7 +42,8 @@ def manyfest(program: str, job: str, scene: Scene) -> Commands:
             ]
         ]
     platforms = ",".join(PLATFORMS)
-    return [[program, "build", str(scene.project.folder), "-t", scene.target(job), "--platform", platforms]]
+    target = _target(job, scene, "manyfest")
+    return [[program, "build", str(scene.project.folder), "-t", target, "--platform", platforms]]
 
 
 def docker(program: str, job: str, scene: Scene) -> Commands:
@@ -51,7 +52,7 @@ def docker(program: str, job: str, scene: Scene) -> Commands:
         return []
     if job == "clean":
         return [[program, "image", "prune", "--all", "--force"]]
-    target, folder = scene.target(job), str(scene.project.folder)
+    target, folder = _target(job, scene, "docker"), str(scene.project.folder)
     repository = target.rpartition(":")[0]
     names = {platform: f"{repository}:{tag_of(platform)}" for platform in PLATFORMS}
     build = [
@@ -71,7 +72,7 @@ def buildah(program: str, job: str, scene: Scene) -> Commands:
     command = [program, *kept, "--storage-driver=overlay"]
     if job == "clean":
         return [[*command, "rmi", "--all", "--force"]]
-    target, name = scene.target(job), f"localhost/{scene.fresh}"
+    target, name = _target(job, scene, "buildah"), f"localhost/{scene.fresh}"
     words = ["--layers", "--jobs=0", "--isolation=chroot", f"--platform={','.join(PLATFORMS)}"]
     build = [*command, "build", "--quiet", *words, f"--manifest={name}", str(scene.project.folder)]
     push = [
@@ -92,6 +93,11 @@ def crane(program: str, job: str, scene: Scene) -> Commands:
     if job != "tar":
         return []
     return [[program, "append", "--insecure", "-f", str(scene.project.tar), "-t", scene.target(job)]]
+
+
+def _target(job: str, scene: Scene, tool: str) -> str:
+    """Always new, but for what is built again: that is each tool's own."""
+    return f"{scene.here}/bench/rebuilt-{tool}:1" if job == "rebuild" else scene.target(job)
 
 
 def docker_program() -> str | None:

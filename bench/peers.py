@@ -67,7 +67,7 @@ class Scene:
         if job == "create":
             return f"{self.here}/{REPOSITORY}:{self.fresh}"
         if job in building.BUILDING:
-            return f"{self.here}/bench/{'rebuilt' if job == 'rebuild' else self.fresh}:1"
+            return f"{self.here}/bench/{self.fresh}:1"
         host = self.here if job == "copy-repository" else self.there
         return f"{host}/bench/{self.fresh}:1"
 
