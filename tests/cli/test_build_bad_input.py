@@ -258,15 +258,18 @@ def test_progress_in_a_log() -> None:
     with Working(console, lambda: now[0]) as working:
         for now[0] in (1.0, LOG_S, LOG_S + 1, LOG_S + LOG_EVERY_S):
             working.on_bytes("read", 10**9)
+        now[0] += LOG_EVERY_S
+        working.on_bytes("listed", 5000)
     assert console.err.getvalue().splitlines() == [
         "read 2.0 GB of the project, wrote 0 B of layers so far",
         "read 4.0 GB of the project, wrote 0 B of layers so far",
+        "read 4.0 GB of the project, wrote 0 B of layers, looked into 5.0 kB of them so far",
     ]
 
 
 def test_progress_hears_of_all_that_is_read(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every byte of a project, once."""
-    heard = {"read": 0, "written": 0}
+    heard = {"read": 0, "written": 0, "listed": 0}
 
     def on_bytes(self: Working, what: str, count: int) -> None:
         heard[what] += count
@@ -275,4 +278,6 @@ def test_progress_hears_of_all_that_is_read(run: Run, project: Path, monkeypatch
     (project / "Dockerfile").write_text(f"{S}COPY hello /\n")
     run("build", "-t", "oci:o:1", "--platform", "linux/amd64,linux/arm64")
     assert heard["read"] >= len("hello\n")
-    assert heard["written"] > 0
+    assert heard["written"] > heard["listed"] == 0
+    run("build", "-t", "oci:o:1", "--platform", "linux/amd64,linux/arm64", "--sbom")
+    assert heard["listed"] >= heard["written"]

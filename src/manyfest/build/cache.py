@@ -49,7 +49,8 @@ def directory() -> str:
 class Cache:
     """Safe to use from several threads and processes. ``fresh`` makes everything anew (and keeps it).
 
-    ``on_bytes`` hears of bytes ``read`` of the project and ``written`` of layers, from several threads.
+    ``on_bytes`` hears of bytes ``read`` of the project, ``written`` of layers, and ``listed`` of layers for an SBOM,
+    from several threads.
     """
 
     def __init__(self, root: str = "", *, fresh: bool = False) -> None:

@@ -59,7 +59,8 @@ def attest(
 
 def _contents(built: Built, cache: Cache, pool: Pool) -> dict[Platform, Contents]:
     documents = [document for _, document in built.platforms]
-    layers = read_layers(built, documents, pool, LayerCache("" if cache.fresh else None))
+    kept = LayerCache("" if cache.fresh else None)
+    layers = read_layers(built, documents, pool, kept, lambda count: cache.tell("listed", count))
     own = {
         layer.digest: layer
         for document in documents

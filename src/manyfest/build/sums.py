@@ -49,6 +49,7 @@ def sums_of(source: Source, layer: Descriptor, cache: Cache) -> dict[str, Sum]:
     known = _from_json(cache.read("listings", key))
     if known is None:
         known = _read(source, layer)
+        cache.tell("listed", layer.size)
         cache.save(
             "listings",
             key,

@@ -35,13 +35,13 @@ class Working:
         self._console = console
         self._clock = clock
         self._lock = threading.Lock()
-        self._counts = {"read": 0, "written": 0}
+        self._counts = {"read": 0, "written": 0, "listed": 0}
         self._is_live = console.is_live
         self._drawn = False
         self._next = clock() + (LIVE_S if self._is_live else LOG_S)
 
     def on_bytes(self, what: str, count: int) -> None:
-        """So many more were ``read`` or ``written``."""
+        """So many more were ``read``, ``written`` or ``listed``."""
         with self._lock:
             self._counts[what] += count
             now = self._clock()
@@ -52,6 +52,8 @@ class Working:
                 f"read {size(self._counts['read'])} of the project, "
                 f"wrote {size(self._counts['written'])} of layers"
             )
+            if self._counts["listed"]:
+                text += f", looked into {size(self._counts['listed'])} of them"
             if self._is_live:
                 self._drawn = True
                 self._console.err.write(f"\r{text}\x1b[K")

@@ -61,11 +61,22 @@ def read_sides(
 
 
 def read_layers(
-    source: Source, documents: Sequence[Document], pool: Pool, cache: Cache
+    source: Source,
+    documents: Sequence[Document],
+    pool: Pool,
+    cache: Cache,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> dict[Digest, Layer]:
-    """What is in the layers of these images, each read once. Raises what reading layers raises."""
+    """What is in the layers of these images, each read once; ``on_bytes`` hears of every read.
+
+    Raises what reading layers raises.
+    """
     wanted = {layer.digest: layer for document in documents for layer in document.manifest.layers}
-    return dict(pool.map(lambda layer: (layer.digest, _layer(source, layer, pool, cache)), wanted.values()))
+
+    def one(layer: Descriptor) -> tuple[Digest, Layer]:
+        return layer.digest, _layer(source, layer, pool, cache, on_bytes)
+
+    return dict(pool.map(one, wanted.values()))
 
 
 def packages_of(tree: Tree) -> dict[str, dict[str, str]]:
@@ -80,10 +91,16 @@ def base_prefix(diff_ids: Sequence[str], base: Sequence[str]) -> bool:
     return 0 < len(base) <= len(diff_ids) and tuple(diff_ids[: len(base)]) == tuple(base)
 
 
-def _layer(source: Source, descriptor: Descriptor, pool: Pool, cache: Cache) -> Layer:
+def _layer(
+    source: Source,
+    descriptor: Descriptor,
+    pool: Pool,
+    cache: Cache,
+    on_bytes: Callable[[int], None] | None,
+) -> Layer:
     layer = cache.layer(str(descriptor.digest))
     if layer is None:
-        layer = read_layer(pool.watched(source.open(descriptor)), descriptor, source.place)
+        layer = read_layer(pool.watched(source.open(descriptor), on_bytes), descriptor, source.place)
         cache.keep_layer(layer)
     return layer
 
