@@ -182,8 +182,9 @@ def start(
             again = _can_try_again(record, folder, error, resumes=resumes, on_step=on_step)
             if not again:
                 raise
-    if resumes:
-        forget_state(folder)
+        finally:
+            if resumes:
+                forget_state(folder)
     if again:
         return start(name, port=port, timeout_s=timeout_s, on_step=on_step)
     return Machine(record, folder, "running", run.port)
@@ -225,7 +226,7 @@ def stop(
                     keep_memory(name, folder, process, run, on_step)
                 else:
                     end(name, folder, process, run, timeout_s, on_step)
-        elif not suspend:
+        if not suspend:
             forget_state(folder)  # so that the next start is a start
         forget_run(folder)
     return process is not None

@@ -41,6 +41,7 @@ KVM_PATIENCE_S = 30.0
 _PING_TIMEOUT_S = 5.0
 _SAVE_TIMEOUT_S = 120.0
 _LAST_LINES = 12
+_USED = ".used"
 _IN_USE = "is in use"
 _STEPS = {"system": "the kernel is up", "network": "the network is up", "stopping": "stopping"}
 
@@ -54,7 +55,11 @@ def launch(
 ) -> tuple[qemu.Process, Run]:
     """Start QEMU, and note how. Raises :class:`EmulationError`; then nothing runs."""
     kind = kind_of(str(record.platform))
-    state = state_of(folder) if resumes else ""
+    state = ""
+    if resumes:
+        # What was saved is used once: going on from it again, over a disk that was written since, would ruin the disk.
+        state = state_of(folder) + _USED
+        os.replace(state_of(folder), state)
     forget_run(folder)
     process = None
     try:
@@ -238,8 +243,10 @@ def state_of(folder: str) -> str:
 
 
 def forget_state(folder: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(state_of(folder))
+    """What is in memory of a machine that was suspended, used or not."""
+    for path in (state_of(folder), state_of(folder) + _USED):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def forget_run(folder: str) -> None:

@@ -246,6 +246,20 @@ def test_what_cannot_be_resumed_starts_anew(place: Path, monkeypatch: pytest.Mon
     assert machines.find("z").state == "stopped"
 
 
+def test_saved_memory_is_used_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if nobody lives to forget it: the disk has changed since, and old memory over it would ruin it."""
+    create("z", "s390x")
+    (place / "z" / "memory").write_text("memory")
+    process, _ = launch(machines.find("z").record, str(place / "z"), 0, print, resumes=True)
+    with process:
+        assert machines.find("z").state == "starting"
+        process.end()
+    assert machines.find("z").state == "stopped"
+    assert (place / "z" / "memory.used").exists()
+    stop("z")
+    assert not list((place / "z").glob("memory*"))
+
+
 def test_stopping_a_suspended_one_forgets_its_memory(place: Path) -> None:
     create("z", "s390x")
     (place / "z" / "memory").write_text("memory")
