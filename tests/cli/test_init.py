@@ -112,6 +112,12 @@ def test_the_makefile(run: Run, tmp_path: Path) -> None:
 
 RUST = '[package]\nname = "my-app"\nversion = "1.0.0"\n'
 MAIN = "class Main { public static void main(String[] a) {} }"
+POM = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<project xmlns="http://maven.apache.org/POM/4.0.0"><!-- <artifactId>no</artifactId> -->
+<parent><artifactId>parent</artifactId></parent><groupId>g</groupId><artifactId>app</artifactId>
+<dependencies><dependency><artifactId>d</artifactId><scope>{scope}</scope></dependency></dependencies></project>
+"""
 SOURCES = {
     "go": {"go.mod": ""},
     "rust": {"Cargo.toml": RUST},
@@ -163,7 +169,13 @@ def test_every_kind_has_all_it_needs(run: Run, tmp_path: Path, kind: str) -> Non
         ({"Cargo.toml": '[package]\nname = "a; rm -rf /"\n'}, "expected letters"),
         ({"a.java": "class A {}"}, "no class with public static void main"),
         ({"a.java": MAIN, "b c.java": f"package x-y;{MAIN}"}, None),
-        ({"pom.xml": "<project/>"}, "no pom.xml with an artifactId"),
+        ({"pom.xml": "<project/>"}, "pom.xml: no artifactId"),
+        ({"pom.xml": "<project>"}, "pom.xml: no element found"),
+        ({"pom.xml": "<!DOCTYPE a [<!ENTITY b 'c'>]><project/>"}, "expected no DOCTYPE"),
+        (
+            {"pom.xml": "<project><parent><artifactId>a</artifactId></parent></project>"},
+            "pom.xml: no artifactId",
+        ),
         (
             {"pom.xml": "<project><artifactId>a</artifactId><packaging>pom</packaging></project>"},
             "packaging pom",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from xml.etree import ElementTree
 
 from manyfest.build.starter.recipe import Recipe, Wish, found, plain, read_text
 from manyfest.errors import InvalidProject
@@ -21,7 +22,7 @@ _EPOCH = "1980-01-01T00:00:02Z"
 """The first second that archives of Java can say; any fixed one makes the same archive on every machine."""
 
 _CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55"
-_SELF_STARTING = ("spring-boot-maven-plugin", "maven-shade-plugin", "maven-assembly-plugin", "<mainClass>")
+_SELF_STARTING = ("spring-boot-maven-plugin", "maven-shade-plugin", "maven-assembly-plugin")
 
 
 def java(wish: Wish) -> Recipe:
@@ -46,31 +47,25 @@ compile:
 
 def maven(wish: Wish) -> Recipe:
     """``mvn package``, and what the program needs at run time beside its own archive."""
-    pom = re.sub(r"<!--.*?-->", "", read_text(wish.path("pom.xml")), flags=re.DOTALL)
-    # A parent and plugins have an artifactId too; the project's own stands outside of them.
-    own = re.sub(
-        r"<(parent|dependencies|dependencyManagement|build|profiles)>.*?</\1>", "", pom, flags=re.DOTALL
-    )
-    named = re.search(r"<artifactId>\s*([\w.-]+)\s*</artifactId>", own)
-    if named is None:
-        raise InvalidProject(
-            f"{wish.folder}: no pom.xml with an artifactId", hint="--kind java is for javac alone"
-        )
-    if re.search(r"<packaging>\s*pom\s*</packaging>", own):
+    pom = _pom(wish)
+    artifact = pom.findtext("artifactId", "").strip()
+    if not artifact:
+        raise InvalidProject(f"{wish.path('pom.xml')}: no artifactId", hint="--kind java is for javac alone")
+    if pom.findtext("packaging", "").strip() == "pom":
         raise InvalidProject(
             f"{wish.path('pom.xml')}: packaging pom makes no program",
             hint="run init in the folder of the module",
         )
-    name, needs_others = plain(named[1], "pom.xml: the artifactId"), ""
-    starts_itself = any(word in pom for word in _SELF_STARTING)
-    if starts_itself:
+    name, needs_others = plain(artifact, "pom.xml: the artifactId"), ""
+    if _starts_itself(pom):
         start = f'ENTRYPOINT ["java", "-jar", "/app/{wish.name}.jar"]\n'
     else:
         main = _main_class(wish, "src/main/java")
         start = f'ENTRYPOINT ["java", "-cp", "/app/*", "{main}"]\n'
-        if re.search(
-            r"<dependency>(?:(?!</dependency>|<scope>\s*(?:test|provided)).)*</dependency>", pom, re.DOTALL
-        ):
+        scopes = {
+            each.findtext("scope", "compile").strip() for each in pom.iterfind("dependencies/dependency")
+        }
+        if scopes - {"test", "provided", "import"}:
             needs_others = (
                 " dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory={out}/out/app"
             )
@@ -86,6 +81,28 @@ compile:
 """
     dockerfile = f"{_BASE}COPY out/app /app\nUSER 65532:65532\n{start}"
     return Recipe(text, dockerfile, needs="maven", platforms=_PLATFORMS, ignored=("target",))
+
+
+def _pom(wish: Wish) -> ElementTree.Element:
+    """The project's model, whose names have no namespace then."""
+    path = wish.path("pom.xml")
+    text = read_text(path)
+    if "<!DOCTYPE" in text:
+        # A few lines of entities can grow to gigabytes, and no pom.xml needs any.
+        raise InvalidProject(f"{path}: expected no DOCTYPE")
+    try:
+        pom = ElementTree.fromstring(text)  # noqa: S314 - without a DOCTYPE there are no entities
+    except ElementTree.ParseError as error:
+        raise InvalidProject(f"{path}: {error}", hint="--kind java is for javac alone") from error
+    for element in pom.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return pom
+
+
+def _starts_itself(pom: ElementTree.Element) -> bool:
+    """Does the archive say which class to start, and bring what that needs?"""
+    plugins = {(each.findtext("artifactId") or "").strip() for each in pom.iter("plugin")}
+    return next(pom.iter("mainClass"), None) is not None or not plugins.isdisjoint(_SELF_STARTING)
 
 
 def _main_class(wish: Wish, source: str) -> str:
