@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test test-machines test-pythons check bench fuzz docs format assets clean
+.PHONY: help demo demo-swarm test test-machines test-pythons check bench fuzz docs format assets clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +11,11 @@ help: ## this list
 demo: ## the whole way on this machine: eight architectures, one name, an application from source
 	@tools/venv.sh $(VENV) demo
 	@$(PY) -m manyfest demo --app examples/qcon $$(test -t 0 -a -t 1 && echo --serve)
+
+demo-swarm: ## the same on a swarm of an x86_64 and an i686 node, made on this machine (Debian, root; minutes)
+	@tools/venv.sh $(VENV) dev
+	@tools/test-packages.sh
+	@$(PY) tools/demo_swarm.py
 
 test: ## everything, on real parts: engines, registries, emulators (about ten minutes)
 	@tools/venv.sh $(VENV) dev
