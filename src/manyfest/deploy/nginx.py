@@ -123,7 +123,9 @@ class Nginx:
         """Raises :class:`DeployError` when nginx is not installed."""
         program = _nginx()
         if program is None:
-            raise DeployError("there is no nginx on PATH", hint="apt-get install nginx-light")
+            raise DeployError(
+                "there is no nginx on PATH", hint="apt-get install nginx-light, or --run container"
+            )
         self._program = program
         self._front, self._first = front, found
         self._closing = ""
