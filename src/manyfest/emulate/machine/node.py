@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manyfest.emulate.machine import machines
 from manyfest.engines import builders
 from manyfest.engines.builders import Builder
 from manyfest.errors import EmulationError, EngineError, InputError
@@ -33,6 +32,8 @@ def is_machine(where: str) -> bool:
 
 def engine_of(where: str, on_step: Callable[[str], None]) -> str:
     """The URL of its engine, which answers. Raises :class:`EngineError`."""
+    from manyfest.emulate.machine import machines  # 30 ms, which builds without machines do not pay
+
     name = where.removeprefix(PREFIX)
     try:
         if machines.find(name).state != "running":
@@ -44,6 +45,8 @@ def engine_of(where: str, on_step: Callable[[str], None]) -> str:
 
 def builder_on(where: str, engine: str, on_step: Callable[[str], None]) -> Builder:
     """Who builds in it. Raises :class:`EngineError`."""
+    from manyfest.emulate.machine import machines  # 30 ms, which builds without machines do not pay
+
     _require_docker(where, engine)
     url = engine_of(where, on_step)
     connection = machines.connect(where.removeprefix(PREFIX))
@@ -62,6 +65,8 @@ def builder_on(where: str, engine: str, on_step: Callable[[str], None]) -> Build
 
 def planned(where: str, engine: str) -> Builder:
     """Who would build in it, without starting it. Raises :class:`EngineError` for no such machine."""
+    from manyfest.emulate.machine import machines  # 30 ms, which builds without machines do not pay
+
     _require_docker(where, engine)
     try:
         machine = machines.find(where.removeprefix(PREFIX))
