@@ -6,7 +6,8 @@ set -euo pipefail
 packages=(git arch-test docker.io docker-registry skopeo buildah podman umoci qemu-user-static
     apache2-utils openssl zstd iptables iproute2 ca-certificates mmdebstrap socat nginx-light wrk openssh-server chromium
     qemu-system-arm qemu-system-misc kmod e2fsprogs debian-archive-keyring cargo cmake make openjdk-17-jdk-headless rustc
-    maven libmaven-compiler-plugin-java libmaven-jar-plugin-java libmaven-resources-plugin-java libsurefire-java "$@")
+    maven libmaven-compiler-plugin-java libmaven-dependency-plugin-java libmaven-jar-plugin-java
+    libmaven-resources-plugin-java libsurefire-java "$@")
 
 missing=()
 for package in "${packages[@]}"; do

@@ -163,9 +163,15 @@ def test_java(site: Site) -> None:
     starts_in_both(site, site.build(*site.base()))
 
 
+NEEDS = (
+    "<dependencies><dependency><groupId>org.apache.commons</groupId><artifactId>commons-lang3</artifactId>"
+    "<version>debian</version></dependency></dependencies>"
+)
+
+
 @pytest.mark.parametrize("starts_itself", [True, False])
 def test_maven(site: Site, starts_itself: bool) -> None:
-    """A jar that names its class, and one that does not; plugins are Debian's, so that no network is needed."""
+    """A jar that names its class; and one that does not, and needs another. All is Debian's, without network."""
     need("mvn", package="maven")
     need("javac", package="openjdk-17-jdk-headless")
     (site.here.home / ".m2").mkdir()
@@ -180,12 +186,15 @@ def test_maven(site: Site, starts_itself: bool) -> None:
 <modelVersion>4.0.0</modelVersion><groupId>org.example</groupId><artifactId>greeter</artifactId><version>1.0</version>
 <properties><maven.compiler.release>17</maven.compiler.release>
 <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties>
-{jar if starts_itself else ""}</project>
+{jar if starts_itself else NEEDS}</project>
 """
     sources = {"src/main/java/org/example/App.java": JAVA, "src/main/java/org/example/Part.java": JAVA_PART}
     # As its user would: HOME says where Maven keeps things, and Java does not ask for it.
     site.here.env["JAVA_TOOL_OPTIONS"] = f"-Duser.home={site.here.home}"
     site.write({"pom.xml": pom, **sources})
+    if not starts_itself:
+        call = 'org.apache.commons.lang3.StringUtils.lowerCase("HELLO ")'
+        site.write({"src/main/java/org/example/App.java": JAVA.replace('"hello "', call)})
     site.init("maven")
     starts_in_both(site, site.build(*site.base()))
 
