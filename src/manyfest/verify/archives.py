@@ -61,8 +61,8 @@ _CONTENT = 2 * HEAD
 _WINDOW = max(_LOCAL_SIZE, _CENTRAL_SIZE) + _MAX_NAME + 1024 + _CONTENT
 _BATCH = 64 * 1024
 
-# Libraries of all systems, and the programs that wheels put into a folder of PATH.
-_NATIVE = re.compile(rb"\.(so(\.\d+)*|dll|dylib|jnilib|pyd)$|(^|/)(bin|scripts)/[^/.]+$")
+_LIBRARIES = (b".so", b".dll", b".dylib", b".jnilib", b".pyd")
+_PROGRAM_FOLDERS = (b"bin", b"scripts")
 _SPLIT = re.compile(r"[/_.+\-]+")
 _ELSEWHERE = frozenset(
     ("android", "freebsd", "sunos", "solaris", "aix", "openbsd", "netbsd", "dragonflybsd", "osx", "darwin")
@@ -304,7 +304,18 @@ def _words_of(name: str) -> set[str]:
 
 
 def _is_wanted(name: bytes) -> bool:
-    return len(name) <= _MAX_NAME and (_is_archive(name) or _NATIVE.search(name) is not None)
+    return len(name) <= _MAX_NAME and (_is_archive(name) or _is_native(name))
+
+
+def _is_native(name: bytes) -> bool:
+    """A library of any system, or a program as wheels put them into a folder of PATH?"""
+    if name.endswith(_LIBRARIES):
+        return True
+    folder, _, base = name.rpartition(b"/")
+    _, versioned, version = base.partition(b".so.")
+    if versioned and version.replace(b".", b"").isdigit():
+        return True
+    return folder.rpartition(b"/")[2] in _PROGRAM_FOLDERS and base != b"" and b"." not in base
 
 
 def _is_archive(name: bytes) -> bool:

@@ -113,6 +113,25 @@ def test_members_of_archives_inside_are_bounded(monkeypatch: pytest.MonkeyPatch)
     assert len(members(zipped({f"{i}.war": war for i in range(10)}))) == 30
 
 
+@pytest.mark.parametrize(
+    ("name", "native"),
+    [
+        (b"a/libx.so", True),
+        (b"a/libx.so.1.2", True),
+        (b"libx.jnilib", True),
+        (b"x-1.data/scripts/ruff", True),
+        (b"bin/", False),
+        (b"bin/x.py", False),
+        (b"cabin/x", False),
+        (b"a/x.so.txt", False),
+        (b"a/x.class", False),
+    ],
+)
+def test_which_members_are_looked_at(name: bytes, native: bool) -> None:
+    """By their names, since most members of an archive are none."""
+    assert archives._is_native(name) is native
+
+
 def test_encrypted_and_unknown_compression_go_by_name() -> None:
     """What cannot be looked into is counted for what its name says."""
     data = bytearray(zipped({"linux/aarch64/libx.so": AMD64}, zipfile.ZIP_LZMA))
