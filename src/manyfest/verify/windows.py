@@ -7,8 +7,8 @@ a folder is looked for in the working directory, the system's folders and along 
 extension. Shells look on their own, ``cmd`` with all the extensions of PATHEXT. A layer's files are drive C: below
 ``Files`` (https://github.com/opencontainers/image-spec/blob/main/layer.md), and upper and lower case are alike.
 
-What the registry of the image says, its own PATH for example, is not read: a bare name that is nowhere is an error only
-where the image's configuration sets PATH.
+What the registry of the image says is not read, and many images set their PATH there. So a bare name that is in no
+folder that is known is looked for in all others: where nothing is called so it cannot start, else it probably does.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class _Follower:
         if self.escaped:
             words = [*self._split(words[0]), *words[1:]] or [""]
         name = words[0]
-        spot = self._look(name, self._folders(name), ("", ".exe"))
+        spot = self._look(name, self._folders(name), ("", ".exe")) or self._anywhere(name, ("", ".exe"))
         if spot is None:
             self._missing(name, f"hcs::System::CreateProcess {name}: {_MISSING}", own=True)
         elif self._judge(spot, name):
@@ -178,6 +178,27 @@ class _Follower:
             names = self._names[id(node)] = {each.lower(): each for each in children}
         return names.get(name.lower(), name)
 
+    def _anywhere(self, name: str, endings: Sequence[str]) -> _Spot | None:
+        """A bare name in any folder of the drive, since the registry may have it in its PATH."""
+        if _has_folder(name) or not name:
+            return None
+        wanted = {f"{name}{ending}".lower() for ending in endings}
+        top = f"{_TOP}/"
+        found = [
+            (len(path), path, node)
+            for path, node in self.programs.tree.files()
+            if path.startswith(top) and path.rpartition("/")[2].lower() in wanted
+        ]
+        if not found:
+            return None
+        _, path, node = min(found, key=lambda each: each[:2])
+        spot = _Spot(path, node)
+        if self.knows_path:
+            message = f"{name!r} is {spot.shown}, which is in no folder of PATH, unless the image's registry says so"
+            hint = "give its full path, or add its folder to PATH (ENV)"
+            self._fail("MF302", path, message, f"{_create(name)}: {_MISSING}", hint, own=False)
+        return spot
+
     def _missing(self, name: str, says: str, *, own: bool) -> None:
         small = name.lower().removesuffix(".exe")
         if not self.has_windows and not _has_folder(name) and small in ("cmd", *_POWERSHELL):
@@ -191,12 +212,9 @@ class _Follower:
             message = f"{_Spot(path, None).shown} is not in the image"
             self._fail("MF302", path, message, says, _layout_hint(self.programs), own=own)
         else:
-            where = ";".join(dict.fromkeys((self.folder, *_SYSTEM, *self.search)))
-            message = f"{name!r} is in no folder that is searched ({where})"
-            if not self.knows_path:
-                message += ", unless the image's registry names others, which is not read"
-            hint = "give its full path, or set PATH in the image's configuration (ENV)"
-            self._fail("MF302", name, message, says, hint, own=own and self.knows_path)
+            message = f"nothing in the image is called {name!r}, or that with an ending that is added"
+            hint = "install it, or correct the name"
+            self._fail("MF302", name, message, says, hint, own=own and self.has_windows)
 
     def _fail(
         self, check: str, path: str, message: str, says: str, hint: str = "", *, own: bool = True
@@ -292,6 +310,7 @@ class _Follower:
         folders = (self.folder,) if _has_folder(word) else (self.folder, *self.search)
         spot = self._look(word, folders, ("",)) if "." in word else None
         spot = spot or self._look(word, folders, self.extensions)
+        spot = spot or self._anywhere(word, ("", *self.extensions))
         if spot is None:
             self._missing(word, f"{word!r} is not recognized as an internal or external command", own=False)
         elif spot.path.lower().endswith((".exe", ".com", *_BATCH)):

@@ -164,11 +164,29 @@ def test_a_link_is_followed_as_windows_writes_it() -> None:
     assert begin(files, ["C:\\a.exe"]).chain == ["C:\\app\\App.exe (windows/amd64)"]
 
 
-def test_a_bare_name_without_a_known_path_is_a_warning() -> None:
-    """The registry may name more folders, and it is not read."""
-    found = begin({}, ["gone"])
-    assert [(problem.check, problem.severity) for problem in found.problems] == [("MF302", "warning")]
-    assert found.verdict == "starts"
+def test_a_bare_name_that_is_elsewhere_is_taken_to_be_in_the_registrys_path() -> None:
+    """As setx leaves it, which most images for Windows use; a warning where the configuration sets another PATH."""
+    files = {"Files/Program Files/dotnet/dotnet.exe": EXE}
+    found = begin(files, ["dotnet", "app.dll"])
+    assert (found.verdict, found.chain) == (
+        "starts",
+        ["C:\\Program Files\\dotnet\\dotnet.exe (windows/amd64)"],
+    )
+    assert found.problems == []
+    assert begin(files, ["cmd", "/c", "dotnet app.dll"]).chain[-1] == found.chain[0]
+    told = begin(files, ["dotnet"], Env=["PATH=C:\\Windows"])
+    assert [(problem.check, problem.severity) for problem in told.problems] == [("MF302", "warning")]
+    foreign = begin({"Files/x/dotnet.exe": pe("arm64")}, ["dotnet"])
+    assert [problem.check for problem in foreign.problems] == ["MF201"]
+
+
+def test_a_bare_name_that_is_nowhere_does_not_start() -> None:
+    """Whatever the registry says; where the layers bring no Windows it may be the host's."""
+    assert [(p.check, p.severity) for p in begin({}, ["gone"]).problems] == [("MF302", "")]
+    without = start(
+        Programs(tree({"Files/a.exe": EXE}), Platform.parse("windows/amd64"), {}), {"Cmd": ["gone"]}
+    )
+    assert [(p.check, p.severity) for p in without.problems] == [("MF302", "warning")]
 
 
 def test_without_the_base_its_shells_are_taken_for_granted() -> None:
