@@ -39,6 +39,7 @@ __all__ = [
 FORMAT = 1
 MAX_BYTES = 64 * 1024
 
+_SPECIAL = ':"%$'
 _LINK = re.compile(r"[A-Za-z0-9_-]{1,15}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
@@ -124,9 +125,9 @@ def check_name(name: str) -> None:
     if not is_name(name):
         raise InputError(f"{name!r}: expected a name of up to 31 small letters, digits and -")
     path = os.path.join(directory(), name)
-    if len(os.fsencode(path)) > LONGEST or ":" in path or '"' in path:
+    if len(os.fsencode(path)) > LONGEST or set(path) & set(_SPECIAL):
         raise InputError(
-            f"{path}: no socket can be in there: expected at most {LONGEST} bytes, and neither : nor a quote",
+            f"{path}: no machine can be in there: its sockets' paths end at {LONGEST} bytes, and ssh reads {_SPECIAL}",
             hint="choose another folder with MANYFEST_DATA, or a shorter name",
         )
 
