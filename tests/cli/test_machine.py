@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
+from tests.docs.test_json import keys_of
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +58,30 @@ def test_no_qemu(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         "manyfest: error: no qemu-system-aarch64 on this machine\nhint: apt-get install qemu-system-arm\n"
     )
     assert run("machine", "list", "--json").json == {"machines": []}
+
+
+def test_a_broken_one_hides_no_others(run: Run) -> None:
+    folder = Path(os.environ["MANYFEST_DATA"]) / "machines"
+    whole = {
+        "format": 1,
+        "platform": "linux/s390x",
+        "memory": 2**30,
+        "cpus": 1,
+        "disk": 10 * 2**30,
+        "created_at": 5,
+    }
+    for name, text in (("a", "{"), ("z", json.dumps(whole))):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "machine.json").write_text(text)
+    ran = run("machine")
+    assert [line.split()[:3] for line in ran.out.splitlines()[1:]] == [
+        ["z", "linux/s390x", "stopped"],
+        ["a", "-", "broken"],
+    ]
+    shown = run("machine", "list", "--json").json["machines"]
+    assert [(each["name"], each["state"]) for each in shown] == [("z", "stopped"), ("a", "broken")]
+    assert set(shown[0]) <= keys_of("machine")
+    assert set(shown[1]) <= keys_of("machine")
+    assert run("machine", "list", "a", ok=False).code == 3
+    assert run("machine", "rm", "a", "--force", "--json").json == {"removed": "a"}
+    assert len(run("machine", "--json").json["machines"]) == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.cli.render import size, table
 from manyfest.emulate.machine import machines
-from manyfest.errors import InputError
+from manyfest.errors import EmulationError, InputError
 
 if TYPE_CHECKING:
     import argparse
@@ -187,25 +187,37 @@ def _stop(args: argparse.Namespace, console: Console) -> int:
 
 
 def _list(args: argparse.Namespace, console: Console) -> int:
-    found = [machines.find(args.name)] if args.name else machines.all()
-    rows = [
-        (
-            machine.record.name,
-            str(machine.record.platform),
-            machine.state,
-            size(machine.record.memory),
-            size(_used(machine)),
-            machine.engine if machine.state == "running" else "-",
-        )
-        for machine in found
-    ]
+    found: list[Machine] = []
+    broken: dict[str, EmulationError] = {}
+    for name in [args.name] if args.name else machines.names():
+        try:
+            found.append(machines.find(name))
+        except EmulationError as error:
+            if args.name:
+                raise
+            broken[name] = error  # one that somebody broke hides no others
+    rows = [_row(machine) for machine in found]
+    rows += [(name, "-", "broken", "-", "-", str(error)) for name, error in broken.items()]
     text = (
         table(("NAME", "PLATFORM", "STATE", "MEMORY", "DISK", "ENGINE"), rows, right=(3, 4)) if rows else ""
     )
     if not rows:
         console.say("no machines; manyfest machine create ARCH makes one")
-    console.result({"machines": [_to_json(machine) for machine in found]}, text)
+    shown = [_to_json(machine) for machine in found]
+    shown += [{"name": name, "state": "broken", "problem": str(error)} for name, error in broken.items()]
+    console.result({"machines": shown}, text)
     return 0
+
+
+def _row(machine: Machine) -> tuple[str, ...]:
+    return (
+        machine.record.name,
+        str(machine.record.platform),
+        machine.state,
+        size(machine.record.memory),
+        size(_used(machine)),
+        machine.engine if machine.state == "running" else "-",
+    )
 
 
 def _ssh(args: argparse.Namespace, console: Console) -> int:

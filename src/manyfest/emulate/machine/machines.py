@@ -49,7 +49,7 @@ from manyfest.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Machine", "all", "connect", "create", "find", "remove", "start", "stop"]
+__all__ = ["Machine", "all", "connect", "create", "find", "names", "remove", "start", "stop"]
 
 MEMORY = 1024 * 2**20
 DISK = 10 * 2**30
@@ -250,13 +250,17 @@ def remove(name: str, *, force: bool = False) -> None:
     remove_folder(name)
 
 
-def all() -> list[Machine]:
-    """Every machine, by name."""
+def names() -> list[str]:
+    """Of every machine, those that somebody broke included."""
     try:
-        names = sorted(name for name in os.listdir(directory()) if is_name(name))
+        return sorted(name for name in os.listdir(directory()) if is_name(name))
     except FileNotFoundError:
         return []
-    return [find(name) for name in names]
+
+
+def all() -> list[Machine]:
+    """Every machine, by name. Raises :class:`EmulationError` for a file that somebody broke."""
+    return [find(name) for name in names()]
 
 
 def find(name: str) -> Machine:
