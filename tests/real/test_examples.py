@@ -302,6 +302,32 @@ def test_the_classic_layout(here: Host, go_cache: Path, tmp_path: Path) -> None:
         assert f"out/{name} /qcon" in (folder / f"Dockerfile.{platform.architecture}").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "platforms", "says"),
+    [
+        ("hello-c", "linux/s390x", "hello from C on Linux s390x, pointers of 64 bits\n"),
+        (
+            "hello-go",
+            "linux/amd64,linux/arm64,linux/s390x",
+            f"hello from linux/s390x on {socket.gethostname()}\n",
+        ),
+    ],
+)
+def test_hello(here: Host, go_cache: Path, zig_cache: Path, name: str, platforms: str, says: str) -> None:
+    """Built and verified; the one for s390x says so under QEMU."""
+    need("qemu-s390x-static", package="qemu-user-static")
+    here.env |= {"GOCACHE": str(go_cache), "ZIG_GLOBAL_CACHE_DIR": str(zig_cache)}
+    here.env["MANYFEST_CACHE"] = str(here.home / "cache")
+    here.manyfest("build", str(EXAMPLES / name), "-t", "oci:out:1", "--platform", platforms)
+    here.manyfest("verify", "--strict", "oci:out:1")
+    with Layout(str(here.home / "out")) as layout:
+        entry = layout.resolve("1").index.manifests[-1]
+        (layer,) = layout.resolve(str(entry.digest)).manifest.layers
+        plain = Inflated(layout.open(layer), "layer").read()
+    subprocess.run(["tar", "-x", "-C", here.home], input=plain, check=True)
+    assert here.run("qemu-s390x-static", str(here.home / "hello")).out == says
+
+
 def test_hello_java(here: Host) -> None:
     """Compiled once; one layer on top of a base of every platform."""
     need("javac", package="openjdk-17-jdk-headless")
