@@ -95,6 +95,8 @@ def test_ports(tmp_path: Path, yaml: str, ports: list[tuple[Any, ...]]) -> None:
                 "BindOptions": {"Propagation": "rslave"},
             },
         ),
+        ("'v:/a'", {"Type": "volume", "Target": "v:/a"}),
+        ("'c:/a:d:/b'", {"Type": "bind", "Source": "c:/a", "Target": "d:/b"}),
         ("./a:/b", {"Type": "bind", "Source": "{folder}/a", "Target": "/b"}),
         ("~/a:/b", {"Type": "bind", "Source": "/home/me/a", "Target": "/b"}),
         ("ext:/b:nocopy", {"Type": "volume", "Source": "outer", "Target": "/b", "VolumeOptions": {"NoCopy": True}}),
@@ -196,6 +198,60 @@ def test_how_it_is_deployed(tmp_path: Path) -> None:
     assert template["Resources"]["Limits"] == {"NanoCPUs": 5 * 10**8, "MemoryBytes": 1 << 20, "Pids": 3}
 
 
+@pytest.mark.parametrize(
+    ("yaml", "key", "value"),
+    [
+        ("stop_grace_period: 0s", "StopGracePeriod", 0),
+        ("init: false", "Init", False),
+        ("extra_hosts: {b: 1.2.3.4, a: '::1'}", "Hosts", ["::1 a", "1.2.3.4 b"]),
+        ("dns: [1.1.1.1], dns_search: x", "DNSConfig", {"Nameservers": ["1.1.1.1"], "Search": ["x"]}),
+        ("cap_add: [net_admin], cap_drop: [ALL]", "CapabilityDrop", ["ALL"]),
+        ("cap_add: [sys_time], cap_drop: [CAP_SYS_TIME, mknod]", "CapabilityDrop", ["CAP_MKNOD"]),
+        ("ulimits: {b: 1, a: {soft: 1, hard: 2}}", "Ulimits",
+         [{"Name": "a", "Soft": 1, "Hard": 2}, {"Name": "b", "Soft": 1, "Hard": 1}]),
+        ("sysctls: [a=1, b]", "Sysctls", {"a": "1", "b": ""}),
+        ("healthcheck: {disable: yes}", "Healthcheck", {"Test": ["NONE"]}),
+        ("healthcheck: {test: [CMD, x], retries: 2}", "Healthcheck", {"Test": ["CMD", "x"], "Retries": 2}),
+        ("credential_spec: {registry: x}", "Privileges",
+         {"CredentialSpec": {"Registry": "x"}, "SELinuxContext": None}),
+        ("volumes: [{type: volume, target: /v}]", "Mounts", [{"Type": "volume", "Target": "/v"}]),
+        ("volumes: [{type: bind, source: /a, target: /b, consistency: cached, bind: {propagation: shared}}]", "Mounts",
+         [{"Type": "bind", "Target": "/b", "Source": "/a", "Consistency": "cached",
+           "BindOptions": {"Propagation": "shared"}}]),
+    ],
+)  # fmt: skip
+def test_containers(tmp_path: Path, yaml: str, key: str, value: object) -> None:
+    assert container(tmp_path, yaml)[key] == value
+
+
+def test_networks(tmp_path: Path) -> None:
+    """Aliases are added to the service's own name; addresses are nothing that Swarm gives."""
+    text = (
+        "services: {web: {image: a, networks: {out: {aliases: [x], ipv4_address: 1.2.3.4}, h: }}}\n"
+        "networks: {out: {driver: o, driver_opts: {m: 1}, internal: true, ipam: {config: [{subnet: 10.0.0.0/24}]}, "
+        "labels: [a=b]}, h: {external: {name: host}}}\n"
+    )
+    stack, warnings = stack_of(tmp_path, text)
+    assert stack.services[0].spec["TaskTemplate"]["Networks"] == [
+        {"Target": "host"},
+        {"Target": "st_out", "Aliases": ["x", "web"]},
+    ]
+    assert "ipv4_address is left out" in warnings[0]
+    assert [(part.name, part.spec) for part in stack.parts] == [
+        (
+            "st_out",
+            {
+                "Labels": {"a": "b", "com.docker.stack.namespace": "st"},
+                "Driver": "o",
+                "Options": {"m": "1"},
+                "Internal": True,
+                "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24"}]},
+            },
+        ),
+        ("host", None),
+    ]
+
+
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
     text = (
         "services:\n  web: {image: a, build: ., container_name: x, tmpfs: /run, depends_on: [a], x-mine: 1}\n"
@@ -252,6 +308,40 @@ def test_anchors_and_extensions(tmp_path: Path) -> None:
         ("services: []", "1:11", "expected a mapping of services"),
         ("services: {}", "1:1", "no services"),
         ("version: '2.4'\nservices: {web: {image: a}}", "1:10", "expected 3 or 3.x"),
+        ("services: {web: {image: a, volumes: [{type: odd, target: /a}]}}", "1:45", "one of volume"),
+        ("services: {web: {image: a, volumes: [{type: bind, target: /a}]}}", "1:38", "without source"),
+        ("services: {web: {image: a, volumes: [{type: volume}]}}", "1:38", "without target"),
+        ("services: {web: {image: a, volumes: [{type: tmpfs, target: /a, source: b}]}}", "1:38", "no source"),
+        (
+            "services: {web: {image: a, volumes: [{type: tmpfs, target: /a, bind: {}}]}}",
+            "1:70",
+            "do not go with",
+        ),
+        ("services: {web: {image: a, volumes: [{kind: bind}]}}", "1:45", "unknown key"),
+        ("services: {web: {image: a, volumes: ['aa:/b:ro:x']}}", "1:38", "a volume such as"),
+        ("services: {web: {image: a, ports: [{target: 0}]}}", "1:36", "target from 1 to 65535"),
+        ("services: {web: {image: a, ports: [{target: 1, mode: odd}]}}", "1:54", "one of ingress, host"),
+        ("services: {web: {image: a, ports: [{target: 1, protocol: odd}]}}", "1:58", "one of tcp"),
+        ("services: {web: {image: a, ports: [{to: 1}]}}", "1:41", "unknown key"),
+        ("services: {web: {image: a, ulimits: {a: {soft: 1}}}}", "1:41", "soft and hard"),
+        ("services: {web: {image: a, extra_hosts: [a]}}", "1:41", "NAME:ADDRESS"),
+        ("services: {web: {image: a, deploy: {update_config: {order: odd}}}}", "1:60", "start-first"),
+        (
+            "services: {web: {image: a, deploy: {update_config: {failure_action: x}}}}",
+            "1:69",
+            "pause, continue",
+        ),
+        (
+            "services: {web: {image: a, deploy: {update_config: {max_failure_ratio: 2}}}}",
+            "1:72",
+            "from 0 to 1",
+        ),
+        (
+            "services: {web: {image: a, deploy: {restart_policy: {condition: odd}}}}",
+            "1:65",
+            "none, on-failure or any",
+        ),
+        ("services: {web: {image: a, deploy: {endpoint_mode: odd}}}", "1:52", "vip or dnsrr"),
         ("services: {web: {image: a}}\nsecrets: {s: {file: nope}}", "2:21", "No such file"),
         ("services: {web: {image: a}}\nsecrets: {s: {}}", "2:14", "neither file nor external"),
         ("services:\n  web: {image: a\n", "3:1", ""),
@@ -307,6 +397,12 @@ def test_what_engines_fill_in_is_no_change() -> None:
     }
     assert same(said, shown)
     assert not same(said, {**shown, "Mode": {"Replicated": {}}})
+    assert not same(said, {**shown, "Labels": {"a": ""}})
+    at_once = {"ContainerSpec": {"Image": "a", "StopGracePeriod": 0}}
+    assert not same(said, {**shown, "TaskTemplate": at_once})
+    assert not same(
+        said, {**shown, "TaskTemplate": {"ContainerSpec": {"Image": "a"}, "RestartPolicy": {"Delay": 0}}}
+    )
     assert not same(said, {**shown, "Mode": {"Global": {}}})
     assert not same(said, {**shown, "UpdateConfig": {"Parallelism": 0}})
     assert not same(said, {**shown, "TaskTemplate": {"ContainerSpec": {"Image": "b"}}})

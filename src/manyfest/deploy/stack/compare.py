@@ -31,7 +31,20 @@ _DEFAULTS: tuple[tuple[tuple[str, ...], Any], ...] = (
 )
 """What engines write where nothing was said."""
 
-_ZERO_IS_SOMETHING = ("Parallelism", "Replicas", "Init")
+_ZERO_IS_SOMETHING = (
+    ("UpdateConfig", "Parallelism"),
+    ("RollbackConfig", "Parallelism"),
+    ("Replicated", "Replicas"),
+    ("ContainerSpec", "Init"),
+    ("ContainerSpec", "StopGracePeriod"),
+    ("RestartPolicy", "Delay"),
+    ("Mode", "Global"),
+)
+"""Where nothing said is not zero, or not empty."""
+
+_OURS = ("Labels", "Options", "Sysctls")
+"""What people write, where empty text is something."""
+
 _WRITTEN_BY_ENGINES = ("ForceUpdate",)
 
 
@@ -50,26 +63,22 @@ def cleaned(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_empty(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        kept = {name: _without_empty(each, name) for name, each in value.items()}
-        # One at a time is what engines do without an UpdateConfig.
-        if key in ("UpdateConfig", "RollbackConfig") and kept == {"Parallelism": 1}:
-            return {}
-        return {
-            name: each
-            for name, each in kept.items()
-            if (
-                name not in _WRITTEN_BY_ENGINES
-                and (
-                    each not in (None, "", [], {}, 0, False)
-                    or (name in _ZERO_IS_SOMETHING and each is not None)
-                )
-            )
-            or (key == "Mode" and name == "Global")
-        }
     if isinstance(value, list):
         return [_without_empty(each, "") for each in value]
-    return value
+    if not isinstance(value, dict) or key in _OURS:
+        return value
+    kept = {
+        name: _without_empty(each, name) for name, each in value.items() if name not in _WRITTEN_BY_ENGINES
+    }
+    # One at a time is what engines do without an UpdateConfig.
+    if key in ("UpdateConfig", "RollbackConfig") and kept == {"Parallelism": 1}:
+        return {}
+    return {
+        name: each
+        for name, each in kept.items()
+        if each not in (None, "", [], {}, 0, False)
+        or (each is not None and (key, name) in _ZERO_IS_SOMETHING)
+    }
 
 
 def _forget(spec: dict[str, Any], path: tuple[str, ...], default: Any) -> None:

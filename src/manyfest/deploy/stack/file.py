@@ -8,9 +8,10 @@ import re
 from typing import TYPE_CHECKING
 
 from manyfest.coverage.marked import load, read_file
+from manyfest.deploy.stack.container import Surroundings
 from manyfest.deploy.stack.parts import files_of, networks_of, refuse_unknown, volumes_of
 from manyfest.deploy.stack.scalars import Scalars
-from manyfest.deploy.stack.service import DROPPED, KEYS, Surroundings, service_spec
+from manyfest.deploy.stack.service import DROPPED, KEYS, service_spec
 from manyfest.errors import InvalidSpec
 from manyfest.values import Value
 

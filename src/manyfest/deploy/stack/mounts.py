@@ -64,11 +64,15 @@ def _long(item: Marked, scalars: Scalars) -> dict[str, Any]:
 
 def _short(item: Marked, scalars: Scalars) -> dict[str, Any]:
     text = scalars.text(item, "a volume")
-    # A drive letter (C:\\data) keeps its colon.
-    parts = re.split(r"(?<!^[A-Za-z])(?<!:[A-Za-z]):|(?<=^[A-Za-z]):(?![\\/])", text)
+    parts = _pieces(text)
     if not 1 <= len(parts) <= 3 or not all(parts):
         scalars.refuse(item, "a volume such as NAME:/target, ./here:/there:ro or /target")
     if len(parts) == 1:
+        if not text.startswith("/"):
+            scalars.warn(
+                f"{item.where}: {item.path}: {text} is taken for a path of Windows, as docker takes it; "
+                "names of volumes need two letters"
+            )
         return {"Type": "volume", "Target": parts[0]}
     source, target = parts[:2]
     kind = "bind" if source[0] in "./~\\" or re.match(r"[A-Za-z]:", source) else "volume"
@@ -81,6 +85,17 @@ def _short(item: Marked, scalars: Scalars) -> dict[str, Any]:
         elif option == "nocopy" and kind == "volume":
             mount["VolumeOptions"] = {"NoCopy": True}
     return mount
+
+
+def _pieces(text: str) -> list[str]:
+    """At the colons, but not after a single letter, which is a drive to docker."""
+    found = [""]
+    for sign in text:
+        if sign == ":" and not (len(found[-1]) == 1 and found[-1].isalpha()):
+            found.append("")
+        else:
+            found[-1] += sign
+    return found
 
 
 def _finished(
