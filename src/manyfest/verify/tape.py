@@ -8,6 +8,7 @@ https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Tape:
             left -= len(part)
             parts.append(part)
         return b"".join(parts)
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which stay the next; fewer where the piece at hand ends, perhaps none."""
+        return self.piece[self.at : self.at + count]
 
     def some(self, most: int) -> memoryview:
         """What is at hand of the next bytes, at least one, at most so many; empty at the end. Not a copy."""
@@ -88,27 +93,41 @@ def name_of(header: bytes) -> bytes:
     return name
 
 
+@lru_cache(maxsize=4096)
 def number(field: bytes) -> int:
-    """An octal number, or GNU's binary one. Raises ValueError."""
+    """An octal number, or GNU's binary one. Raises ValueError. Remembers: modes, owners and small sizes come again."""
     if field[0] & 0x80:
         if field[0] & 0x40:
             raise ValueError("a negative number")
         value = int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
     else:
-        value = int(field.strip(b" \0") or b"0", 8)
-    if not 0 <= value < 1 << 62:
+        value = _octal(field)
+    if value >= 1 << 62:
         raise ValueError(f"a number of {value}")
     return value
+
+
+def _octal(field: bytes) -> int:
+    """Digits with blanks and nulls around them, and nothing else that ``int`` would take."""
+    digits = field.strip(b" \0") or b"0"
+    if not digits.isdigit():
+        raise ValueError(f"a number of {digits[:40]!r}")
+    return int(digits, 8)
 
 
 def check_sum(header: bytes) -> None:
     """Raises ValueError for a header that is none."""
     # Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521.
-    field = header[148:156]
-    stored = int(field.strip(b" \0") or b"0", 8)
-    found = (zlib.adler32(header) & 0xFFFF) - 1 - sum(field) + 8 * 32
-    if (found - stored) % 65521 and not _is_sum_right(header, stored):
-        raise ValueError("a header whose check sum is wrong")
+    if ((zlib.adler32(header) & 0xFFFF) - _expected(header[148:156])) % 65521:
+        stored = _octal(header[148:156])
+        if not _is_sum_right(header, stored):
+            raise ValueError("a header whose check sum is wrong")
+
+
+@lru_cache(maxsize=16384)
+def _expected(field: bytes) -> int:
+    """What Adler-32 makes of a header with this check sum, whose own bytes count as blanks."""
+    return _octal(field) + 1 + sum(field) - 8 * 32
 
 
 def _is_sum_right(header: bytes, stored: int) -> bool:

@@ -66,13 +66,14 @@ _KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/", "usr/lib/o
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
 _HEADER_ONLY = b"123456"
+_LINKS = b"12"
 _SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf", "etc/os-release", "usr/lib/os-release")
 
 # First bytes of what may run: ELF, scripts, PE, Mach-O in its six spellings (one is also a Java class), zip and jar.
 _MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
 _MAGIC += (b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _MAGIC += (b"\xca\xfe\xba", b"\xbe\xba\xfe\xca", b"\xbf\xba\xfe\xca")
-_FIRST = frozenset(magic[0] for magic in _MAGIC)
+_FIRST = frozenset(magic[0] for magic in (*_MAGIC, MAGIC))
 
 
 def read_layer(stream: Readable, descriptor: Descriptor, place: str = "", limit: int = MAX_UNPACKED) -> Layer:
@@ -142,14 +143,19 @@ class _Walker:
         if self._pax or self._long_name or self._long_link:
             name, link, size = self._extras(header, size)
         else:
-            name, link = name_of(header), header[157:257].split(b"\0", 1)[0]
+            name, link = name_of(header), b""
+            if kind in _LINKS:
+                link = header[157:257].split(b"\0", 1)[0]
         if kind in _HEADER_ONLY:
             size = 0
-        sparse = kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in self._pax)
+        sparse = kind == b"S" or (
+            bool(self._pax) and any(key.startswith(b"GNU.sparse.") for key in self._pax)
+        )
         if kind == b"S":
             self._sparse_map(header)
         self._entry(kind, name, link, size, header, sparse)
-        self._pax, self._long_name, self._long_link = {}, b"", b""
+        if self._pax or self._long_name or self._long_link:
+            self._pax, self._long_name, self._long_link = {}, b"", b""
 
     def _extended(self, kind: bytes, size: int) -> None:
         if size > _MAX_EXTENDED:
@@ -187,7 +193,9 @@ class _Walker:
             more = record[504]
 
     def _entry(self, kind: bytes, name: bytes, link: bytes, size: int, header: bytes, sparse: bool) -> None:
-        self._weigh(len(name) + len(link))
+        self._names += len(name) + len(link)
+        if self._names > MAX_NAMES:
+            self._weigh(0)
         text = name.decode("utf-8", "surrogateescape")
         path = clean_path(text) if len(name) <= MAX_PATH and b"\0" not in name else None
         letter = _KINDS.get(kind)
@@ -198,7 +206,7 @@ class _Walker:
             letter = None
         elif letter is None:
             self._odd("MF505", path, f"a tar entry of type {kind!r}, which engines leave out or refuse")
-        if letter is None or not path or self._whiteout(path):
+        if letter is None or not path or (".wh." in path and self._whiteout(path)):
             self._skip(size)
             return
         entry = Entry(letter, number(header[100:108]) & 0o7777, size, owner=self._owner(header))
@@ -221,7 +229,7 @@ class _Walker:
         return True
 
     def _owner(self, header: bytes) -> int:
-        if b"uid" in self._pax and self._pax[b"uid"].isdigit():
+        if self._pax and b"uid" in self._pax and self._pax[b"uid"].isdigit():
             return int(self._pax[b"uid"][:10])
         return number(header[108:116])
 
@@ -274,10 +282,14 @@ class _Walker:
             self.kept += len(entry.text)
             self._skip(-size % RECORD, padded=True)
             return
+        head = self.tape.peek(4)
+        if len(head) == 4 <= size and head[0] not in _FIRST:
+            self._skip(size + -size % RECORD, padded=True)  # as most files: told by one byte, and passed over
+            return
         head = self._taken(min(4, size))
         if head == MAGIC and path.endswith(ENDINGS):
             self._archive(path, entry, head)
-        elif head[0] in _FIRST and head.startswith(_MAGIC):
+        elif head.startswith(_MAGIC):
             entry.raw_facts = self._facts(head, size)
         else:
             self._skip(size - len(head) + -size % RECORD, padded=True)

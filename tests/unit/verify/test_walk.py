@@ -250,6 +250,9 @@ def broken_header(offset: int, data: bytes) -> bytes:
         broken_header(124, b"-0000000001\0"),
         broken_header(124, b"\xff" * 12),
         broken_header(124, b"hello world\0"),
+        broken_header(124, b"0000000_012\0"),
+        broken_header(124, b"+0000000012\0"),
+        broken_header(124, b"0o000000012\0"),
         SAMPLE[:512] + bytes(512) + SAMPLE[512:],
         b"".join(
             (
@@ -259,7 +262,18 @@ def broken_header(offset: int, data: bytes) -> bytes:
             )
         ),
     ],
-    ids=["no-tar", "bad-sum", "negative", "negative-binary", "no-number", "hole", "bad-pax"],
+    ids=[
+        "no-tar",
+        "bad-sum",
+        "negative",
+        "negative-binary",
+        "no-number",
+        "underscore",
+        "plus",
+        "prefix",
+        "hole",
+        "bad-pax",
+    ],
 )
 def test_damaged_archives_are_refused(data: bytes) -> None:
     """With a sentence, whatever is wrong."""
