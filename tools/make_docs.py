@@ -23,6 +23,7 @@ from manyfest.cli.table import GROUPS, module_of  # noqa: E402
 README = ROOT / "README.md"
 FIGURES = ROOT / "bench" / "results" / "latest.md"
 TOOLS = ("manyfest", "docker", "skopeo", "crane", "regctl")
+BUILDERS = ("manyfest", "docker", "buildah", "crane")
 FOLDER = ROOT / "docs" / "reference" / "commands"
 NOTE = "<!-- Written by tools/make_docs.py; change the command and run it again. -->\n"
 
@@ -68,18 +69,24 @@ def readme(text: str) -> str:
 
 
 def _figures(measured: str, link: str) -> str:
-    """A table with a line for each job that was measured over ``link``, in milliseconds."""
-    rows = [f"| ms | {' | '.join(TOOLS)} |", "|---|" + "---:|" * len(TOOLS)]
+    """A table with a line for each job that was measured over ``link``, in milliseconds.
+
+    ``link`` may also be ``building``: jobs over plain HTTP alone whose processor time is told.
+    """
+    tools, column_name = (BUILDERS, "http, ms") if link == "building" else (TOOLS, f"{link}, ms")
+    rows = [f"| ms | {' | '.join(tools)} |", "|---|" + "---:|" * len(tools)]
     for section in measured.split("\n## ")[1:]:
         title = section.partition("\n")[0]
         lines = [
             [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "|" in line
         ]
-        if not lines or f"{link}, ms" not in lines[0]:
+        if not lines or column_name not in lines[0]:
             continue
-        column = lines[0].index(f"{link}, ms")
+        if link == "building" and ("processor s" not in lines[0] or "tls, ms" in lines[0]):
+            continue
+        column = lines[0].index(column_name)
         by_tool = {line[0]: line[column] for line in lines[2:]}
-        cells = (by_tool.get(tool, "") for tool in TOOLS)
+        cells = (by_tool.get(tool, "") for tool in tools)
         rows.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
