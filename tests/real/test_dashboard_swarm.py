@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
@@ -65,13 +67,7 @@ def test_a_mixed_swarm_live(here: Host, mixed: MixedSwarm, image: str, tmp_path:
 
 def see_in_the_browser(here: Host, mixed: MixedSwarm, image: str, watched: list[str], tmp_path: Path) -> None:
     """Before and after."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(here.home), **here.env}
-    env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    command = [sys.executable, "-m", "manyfest", "dashboard", *watched, "-q"]
-    serving = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
-    try:
-        assert serving.stdout is not None
-        url = serving.stdout.readline().decode().strip()
+    with dashboard(here, watched) as url:
         until(url, b'"verified":true')
         shown = words(browse(tmp_path, url, "--dump-dom"))
         for expected in (image, "i686", "x86_64", "2 of 2 running", "2 of 2 ready", "by 2 architectures"):
@@ -83,6 +79,18 @@ def see_in_the_browser(here: Host, mixed: MixedSwarm, image: str, watched: list[
         shown = words(browse(tmp_path, url, "--dump-dom"))
         assert "Drained" in shown
         assert "1 of 1 running" in shown
+
+
+@contextmanager
+def dashboard(here: Host, watched: list[str]) -> Iterator[str]:
+    """Our dashboard until the block ends, which it has to take well; yields its address."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(here.home), **here.env}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    command = [sys.executable, "-m", "manyfest", "dashboard", *watched, "-q"]
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
+    try:
+        assert serving.stdout is not None
+        yield serving.stdout.readline().decode().strip()
     finally:
         serving.send_signal(signal.SIGINT)
         serving.communicate(timeout=20)
