@@ -93,14 +93,17 @@ def upstreams(
     Raises :class:`InputError` when it publishes no port in host mode, or several and none is named.
     """
     name = service["Spec"]["Name"]
-    wanted = _target_port(name, (service["Spec"].get("EndpointSpec") or {}).get("Ports") or (), target)
+    ports = (service["Spec"].get("EndpointSpec") or {}).get("Ports") or ()
+    wanted = _target_port(name, ports, target)
     known = {node["ID"]: node for node in nodes if _is_live(node)}
     found = []
     for task in tasks:
         node = known.get(task.get("NodeID"))
         if node is None or task.get("DesiredState") != "running" or task["Status"].get("State") != "running":
             continue
-        found += [_upstream(node, port) for port in _ports(task) if port.get("TargetPort") == wanted]
+        # A manager that was away while a task started may never be told its ports; those that were chosen are known.
+        known_ports = _published((task["Status"].get("PortStatus") or {}).get("Ports")) or _published(ports)
+        found += [_upstream(node, port) for port in known_ports if port.get("TargetPort") == wanted]
     return sorted(set(found), key=lambda each: (each.node, each.address, each.port))
 
 
@@ -132,10 +135,9 @@ def _is_live(node: Mapping[str, Any]) -> bool:
     return bool(state in ("ready", "unknown") and availability == "active")
 
 
-def _ports(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a task has published on its own node, whichever number that got."""
-    ports = (task["Status"].get("PortStatus") or {}).get("Ports") or ()
-    return [port for port in ports if port.get("PublishMode") == "host" and port.get("PublishedPort")]
+def _published(ports: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    """Those that a node answers for its own task, and whose number is known."""
+    return [port for port in ports or () if port.get("PublishMode") == "host" and port.get("PublishedPort")]
 
 
 def _upstream(node: Mapping[str, Any], port: Mapping[str, Any]) -> Upstream:

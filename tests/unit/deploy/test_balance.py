@@ -116,6 +116,15 @@ def test_services_that_cannot_be_balanced(ports: tuple[Any, ...], target: int | 
         upstreams(service(*ports), [], [], target)
 
 
+def test_a_port_that_the_manager_was_never_told() -> None:
+    """The one that the service was given, if it was given one."""
+    silent = task("a")
+    silent["Status"]["PortStatus"] = {}
+    assert [each.port for each in upstreams(service(*PORTS), [node("a", "10.0.0.1")], [silent])] == [8082]
+    unknown = {**PORTS[0], "PublishedPort": 0}
+    assert upstreams(service(unknown), [node("a", "10.0.0.1")], [silent]) == []
+
+
 def test_the_port_is_chosen() -> None:
     ports = (PORTS[0], {**PORTS[0], "TargetPort": 9090})
     assert len(upstreams(service(*ports), [node("a", "10.0.0.1")], [task("a")], 8080)) == 1
