@@ -12,6 +12,7 @@ to stay.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from manyfest.deploy.balance import render
 from manyfest.deploy.converge import Clock, Target, next_generation, undo, wait
 from manyfest.deploy.nginx import CLOSING_S, settle
-from manyfest.errors import DeployError, InputError, NotFound
+from manyfest.errors import DeployError, EngineError, InputError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,8 @@ class ContainerNginx:
             self._until_it_listens()
             self._engine.restart_always(self._id)
         except BaseException:
-            self._engine.remove_container(self._id)
+            with contextlib.suppress(EngineError):  # The first reason is the one to be told.
+                self._engine.remove_container(self._id)
             raise
 
     def _until_it_listens(self) -> None:
