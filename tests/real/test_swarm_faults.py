@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.real.nginx_image import Wrk
 from tests.real.parts import Host, free_port, listening
 from tests.real.swarm import BOTH, PORT, MixedSwarm, ask, ask_port, push, running, try_to_ask, until
 
@@ -148,7 +150,18 @@ def test_the_manager_restarts_under_everything(ship: Host, mixed: MixedSwarm) ->
             out, err = deployment.communicate(timeout=120)
         assert deployment.returncode == 0, out + err
         assert "web: updated, 2 of 2 tasks run" in out
-        until(lambda: {try_to_ask(port) for _ in range(8)} == {"amd64 new", "386 new"}, "the new image", 60)
+        until_answered(mixed, port, {"amd64 new", "386 new"})
+
+
+def until_answered(mixed: MixedSwarm, port: int, expected: set[str]) -> None:
+    """Failing, say what the manager knows."""
+    answers: set[str] = set()
+    for _ in range(200):
+        answers = {try_to_ask(port) for _ in range(8)}
+        if answers == expected:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{answers}\n{[task['Status'] for task in mixed.tasks('web')]}")
 
 
 @contextmanager
@@ -171,3 +184,35 @@ def is_open(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((address, port)) == 0
+
+
+def test_a_node_dies_under_load_and_while_we_deploy(ship: Host, mixed: MixedSwarm) -> None:
+    """Lost are at most the requests under way; the deployment arrives where there is still a node.
+
+    The last test of this file: after it the swarm has one node.
+    """
+    image, port = push(ship, mixed, "dying", *BOTH), free_port()
+    ship.manyfest("deploy", "web", image, *WEB)
+    with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run"):
+        until(lambda: listening(port), "nginx")
+        load = Wrk(f"http://127.0.0.1:{port}/", 10, kept=True)
+        under_load = []
+
+        def die() -> None:
+            under_load.append(load.is_running())
+            mixed.old.kill()
+
+        until(lambda: try_to_ask(port) == "386", "the node that is to die")
+        with Tap(ship.home / "tap", mixed.x86.docker_host, b"/services/create", die) as tap:
+            ship.env["DOCKER_HOST"] = tap.host
+            done = ship.manyfest(
+                "deploy", "late", image, "-p", "8086:8080", "--publish-mode", "host", "--json"
+            )
+        counted = load.end()
+    ship.env["DOCKER_HOST"] = mixed.x86.docker_host
+    assert under_load == [True]
+    assert counted.lost <= Wrk.CONNECTIONS, counted.text
+    assert counted.requests > 1000, counted.text
+    assert (done.json["ok"], done.json["running"], done.json["expected"]) == (True, 1, 1)
+    assert "old: left: the node is down" in done.err
+    assert ask(mixed.x86, 8086) == "amd64"
