@@ -21,10 +21,12 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from tests.real.parts import Host, find_go, free_port, listening, need, stop, wait_for
+from tests.real.debian import fetched
+from tests.real.parts import Host, Registry, find_go, free_port, listening, need, stop, wait_for
 from tests.real.test_dashboard import browse, kept
 
 from manyfest.build.project import load
+from manyfest.emulate.programs import program
 from manyfest.platforms import Platform
 from manyfest.stores._inflate import Inflated
 from manyfest.stores.layout import Layout
@@ -300,6 +302,41 @@ def test_the_classic_layout(here: Host, go_cache: Path, tmp_path: Path) -> None:
     assert set(made) == {"qcon-amd64", "qcon-arm64", "qcon-s390x"}
     for name, platform in made.items():
         assert f"out/{name} /qcon" in (folder / f"Dockerfile.{platform.architecture}").read_text()
+
+
+STAND_IN = """\
+#!/bin/sh
+# In place of Go, which takes a minute for this: the program that it is asked for, ready made.
+while [ "$1" != -o ]; do shift; done
+mkdir -p "${2%/*}" && cp "/programs/$GOARCH${GOARM:+v$GOARM}" "$2"
+"""
+
+
+def test_the_classic_layout_in_an_engine(here: Host, engine: str, embedded: Registry) -> None:
+    """Dockerfile.build by Docker, what it wrote by eight Dockerfiles, and verify agrees that each got its own."""
+    base, folder = here.home / "base", EXAMPLES / "qcon/classic"
+    (base / "bin").mkdir(parents=True)
+    (busybox,) = fetched("amd64", {"busybox-static"}, "debian-12").values()
+    here.run("dpkg-deb", "-x", str(busybox), str(base / "unpacked"))
+    shutil.copy(base / "unpacked/bin/busybox", base / "bin/sh")
+    for name in ("echo", "sed", "tr", "mkdir", "cp"):
+        (base / "bin" / name).symlink_to("sh")
+    (base / "bin/go").write_text(STAND_IN)
+    (base / "bin/go").chmod(0o755)
+    (base / "programs").mkdir()
+    platforms = load(str(folder)).platforms
+    for platform in platforms:
+        ready = base / "programs" / f"{platform.architecture}{platform.variant}"
+        ready.write_bytes(program(platform))
+        ready.chmod(0o755)
+    (base / "Dockerfile").write_text("FROM scratch\nCOPY bin /bin\nCOPY programs /programs\nENV PATH=/bin\n")
+    here.env |= {"DOCKER_HOST": engine, "MANYFEST_CACHE": str(here.home / "cache")}
+    name = f"{embedded.host}/examples/go:1"
+    here.manyfest("build", "base", "-t", name, "--platform", "linux/amd64")
+    here.manyfest("build", str(folder), "-t", "oci:out:1", "--build-arg", f"GO={name}", "--network", "none")
+    shown = here.manyfest("verify", "--strict", "oci:out:1", "--json").json
+    assert {each["platform"] for each in shown["platforms"]} == {str(each) for each in platforms}
+    assert len(platforms) == 8
 
 
 @pytest.mark.parametrize(
