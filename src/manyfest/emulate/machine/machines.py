@@ -237,17 +237,20 @@ def remove(name: str, *, force: bool = False) -> None:
     folder = folder_of(name)
     if not force or not os.path.isdir(folder):
         read_record(name)
-    process = qemu.find(folder)
-    if process is not None:
-        with process:
-            if not force:
-                raise Refused(
-                    f"{name} is running", hint=f"manyfest machine stop {name}, or --force for both at once"
-                )
-            if (run := read_run(folder)) is not None:
-                Connection(folder, alias(name), run.port).close()
-            process.end()
-    remove_folder(name)
+    # Not while somebody starts it: QEMU would run on in a folder that is gone.
+    with while_locked(folder, "lock"):
+        process = qemu.find(folder)
+        if process is not None:
+            with process:
+                if not force:
+                    raise Refused(
+                        f"{name} is running",
+                        hint=f"manyfest machine stop {name}, or --force for both at once",
+                    )
+                if (run := read_run(folder)) is not None:
+                    Connection(folder, alias(name), run.port).close()
+                process.end()
+        remove_folder(name)
 
 
 def names() -> list[str]:
