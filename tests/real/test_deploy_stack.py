@@ -118,7 +118,8 @@ services:
     entrypoint: ""
     networks: {default: }
     init: false
-    deploy: {replicas: 0, resources: {limits: {}}, update_config: {parallelism: 0}}
+    stop_grace_period: 0s
+    deploy: {replicas: 0, restart_policy: {delay: 0s}, resources: {limits: {}}, update_config: {parallelism: 0}}
 networks:
   front:
     driver: overlay
