@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.balance import render
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Nginx", "check", "settle", "whole", "write"]
 
+START_S = 15.0
 STOP_S = 10.0
 """Seconds that requests under way have when nginx is told to stop."""
 
@@ -145,7 +147,11 @@ class Nginx:
                 # Ctrl-C is for us: nginx would drop the requests under way.
                 start_new_session=True,
             )
+            self._until_it_listens(self._process)
         except BaseException:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
             self._folder.cleanup()
             raise
         return self
@@ -180,6 +186,19 @@ class Nginx:
             self._process.wait()
         finally:
             self._folder.cleanup()
+
+    def _until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        """nginx writes its number to a file once it has its ports; its test leaves that file empty."""
+        assert self._folder is not None
+        path, until = f"{self._folder.name}/nginx.pid", time.monotonic() + START_S
+        while not (os.path.exists(path) and os.path.getsize(path)):
+            if process.poll() is not None:
+                raise DeployError(
+                    f"nginx ended with exit code {process.returncode}", hint="what it said stands above"
+                )
+            if time.monotonic() > until:
+                raise DeployError(f"nginx is not ready after {START_S:g} s")
+            time.sleep(0.01)
 
     @property
     def _path(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from manyfest.deploy import nginx
 from manyfest.deploy.balance import Front, Upstream, render
 from manyfest.deploy.nginx import Nginx, settle, whole
 from manyfest.errors import DeployError
@@ -57,6 +58,19 @@ def test_what_an_older_nginx_does_not_know_is_left_out() -> None:
 def test_what_nginx_refuses() -> None:
     with pytest.raises(DeployError, match=r"nginx -t: \[emerg\] no"):
         settle(lambda closing: "", "/x", lambda text: "[emerg] no")
+
+
+def test_an_nginx_that_ends_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Is not said to listen."""
+    program = tmp_path / "nginx"
+    program.write_text('#!/bin/sh\ncase "$*" in *-t*) exit 0;; esac\nexit 3\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(nginx, "_refuse_taken", lambda listen: None)
+    with pytest.raises(DeployError, match="nginx ended with exit code 3"):
+        Nginx(Front("web"), NODES).__enter__()
+    assert [each.name for each in tmp_path.iterdir()] == ["nginx"]
 
 
 def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
