@@ -151,6 +151,18 @@ def taken(mixed: MixedSwarm, way: str, port: int) -> Iterator[None]:
         process.wait()
 
 
+def test_a_container_outlives_its_engine(ship: Host, mixed: MixedSwarm, web: str, nginx: str) -> None:
+    """The engine starts it again with the nodes it knew; the command goes on with it."""
+    address, words = place("container", mixed, nginx)
+    with running(ship, "balance", "web", "--listen", str(LISTEN), *words, "--interval", "0.2") as heard:
+        until(lambda: "Ctrl-C ends it" in heard.read_text(), f"nginx\n{heard.read_text()}")
+        mixed.x86.restart()
+        until(lambda: is_open(address), f"nginx\n{heard.read_text()}")
+        until(lambda: set(answers(address)) == {"amd64", "386"}, "both to answer", 60)
+        until(lambda: "web: +x86" in heard.read_text(), heard.read_text())
+    assert left_behind(mixed) == []
+
+
 def test_somebody_elses_container(ship: Host, mixed: MixedSwarm, web: str, nginx: str) -> None:
     """Of that name is not touched."""
     mixed.x86.docker("create", "--name", "web-balancer", nginx)
