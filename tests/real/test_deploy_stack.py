@@ -85,7 +85,7 @@ services:
     depends_on: [everywhere]
     secrets:
       - sec
-      - {source: sec, target: other, uid: "103", gid: "103", mode: 0440}
+      - {source: also, target: other, uid: "103", gid: "103", mode: 0440}
     configs: [conf]
     deploy:
       mode: replicated
@@ -134,6 +134,7 @@ volumes:
   ext: {external: true, name: extern}
 secrets:
   sec: {file: ./sec.txt, labels: {x: yy}}
+  also: {file: ./sec.txt}  # docker shuffles two mentions of one secret
 configs:
   conf: {file: ./conf.txt}
   tmpl: {file: ./conf.txt, template_driver: golang, name: named-tmpl}
@@ -235,7 +236,7 @@ def test_the_same_as_dockers_own(home: Host, mixed: MixedSwarm) -> None:
     done = home.manyfest("deploy", "-f", file, "st")
     assert "st_everywhere: old: running" in done.err
     ours = held(home, "st")
-    assert len(ours) == 3 + 3 + 1 + 2
+    assert len(ours) == 3 + 3 + 2 + 2
     for name, spec in ours.items():
         if name.startswith("service"):
             told = spec["TaskTemplate"]["Placement"].pop("Platforms")

@@ -398,6 +398,10 @@ def test_what_engines_fill_in_is_no_change() -> None:
     assert same(said, shown)
     assert not same(said, {**shown, "Mode": {"Replicated": {}}})
     assert not same(said, {**shown, "Labels": {"a": ""}})
+    two = [{"SecretID": "1", "File": {"Name": "a"}}, {"SecretID": "1", "File": {"Name": "b"}}]
+    one_way, other = ({"ContainerSpec": {"Image": "a", "Secrets": each}} for each in (two, two[::-1]))
+    assert same({**said, "TaskTemplate": one_way}, {**shown, "TaskTemplate": other})
+    assert not same(said, {**shown, "TaskTemplate": one_way})
     at_once = {"ContainerSpec": {"Image": "a", "StopGracePeriod": 0}}
     assert not same(said, {**shown, "TaskTemplate": at_once})
     assert not same(

@@ -64,7 +64,9 @@ def cleaned(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_empty(value: Any, key: str) -> Any:
     if isinstance(value, list):
-        return [_without_empty(each, "") for each in value]
+        items = [_without_empty(each, "") for each in value]
+        # Docker's client writes two mentions of one secret now this way round and now that.
+        return sorted(items, key=_name) if key in ("Secrets", "Configs") else items
     if not isinstance(value, dict) or key in _OURS:
         return value
     kept = {
@@ -79,6 +81,11 @@ def _without_empty(value: Any, key: str) -> Any:
         if each not in (None, "", [], {}, 0, False)
         or (each is not None and (key, name) in _ZERO_IS_SOMETHING)
     }
+
+
+def _name(reference: Mapping[str, Any]) -> str:
+    """Of a secret's or config's file in the container, where no two are the same."""
+    return str((reference.get("File") or {}).get("Name"))
 
 
 def _forget(spec: dict[str, Any], path: tuple[str, ...], default: Any) -> None:
