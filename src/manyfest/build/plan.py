@@ -107,6 +107,14 @@ def build(
         work.close()
 
 
+def _no_layers_for(platform: Platform) -> BuildError:
+    """Windows' layers hold their files below ``Files`` and say who may do what with them; ours would not start."""
+    return BuildError(
+        f"{platform}: layers for Windows cannot be made here",
+        hint="build that image on Windows with docker build, then: manyfest join LIST IMAGE",
+    )
+
+
 class _Work:
     """One build under way."""
 
@@ -236,6 +244,8 @@ class _Work:
             if normalise(platform) in seen:
                 raise InputError(f"{platform} is asked for twice")
             seen.add(normalise(platform))
+            if platform.os == "windows":
+                raise _no_layers_for(platform)
             recipe = self._recipe(platform)
             self._warn_of_secrets(recipe)
             step = first_run(recipe, self._target())

@@ -95,6 +95,12 @@ def test_expected_platforms(app: Kitchen) -> None:
         target.resolve("1")
 
 
+def test_windows_is_refused_before_anything_is_made(app: Kitchen) -> None:
+    """Its layers have a form of their own, and an image without it does not start."""
+    with pytest.raises(BuildError, match="windows/amd64: layers for Windows cannot be made here"):
+        app.build(SHARED, "linux/amd64,windows/amd64")
+
+
 def test_places_for_one_platform(app: Kitchen) -> None:
     """Get the image itself, or an error."""
     target = Memory("target")
