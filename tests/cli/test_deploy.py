@@ -221,6 +221,27 @@ def test_failure_goes_back(run: Run, swarm: Swarm, image: str) -> None:
     assert "Env" not in swarm.known["web"]["Spec"]["TaskTemplate"]["ContainerSpec"]
 
 
+def test_a_task_without_its_port_is_told(
+    run: Run, swarm: Swarm, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swarm calls it running."""
+    tasks = swarm.tasks
+
+    def silent(service: str = "") -> list[dict[str, Any]]:
+        found = tasks(service)
+        for each in found:
+            if each["NodeID"] == "id-ibm":
+                each["Status"]["PortStatus"] = {}
+        return found
+
+    words = ("deploy", "web", image, "-p", "8082:8080", "--publish-mode", "host")
+    assert "without its published port" not in run(*words).err
+    monkeypatch.setattr(swarm, "tasks", silent)
+    told = run(*words, "--force").err
+    assert "warning: ibm: the task runs without its published port; the same with --force" in told
+    assert "warning: big" not in told
+
+
 def test_an_interrupt_is_told(run: Run, swarm: Swarm, image: str) -> None:
     swarm.interrupted = True
     ran = run("deploy", "web", image, ok=False)

@@ -37,6 +37,7 @@ __all__ = [
     "has_routing_mesh",
     "refuse_taken_ports",
     "service_spec",
+    "without_ports",
 ]
 
 APART = "io.manyfest.apart"
@@ -238,6 +239,25 @@ def refuse_taken_ports(wish: Wish, services: Sequence[Mapping[str, Any]]) -> Non
                     f"port {port['PublishedPort']}/{port['Protocol']} is published by the service {spec.get('Name')}",
                     hint="choose another: -p PUBLISHED:TARGET",
                 )
+
+
+def without_ports(spec: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of nodes whose running task of a service has not the ports in host mode that it should have.
+
+    Swarm calls such a task running. It is seen when an engine was killed while the task was starting.
+    """
+    ports = (spec.get("EndpointSpec") or {}).get("Ports") or ()
+    wanted = {port["TargetPort"] for port in ports if port.get("PublishMode") == "host"}
+    generation = int(spec["TaskTemplate"].get("ForceUpdate") or 0)
+    found = []
+    for task in tasks:
+        status = task["Status"]
+        if status.get("State") != "running" or task.get("DesiredState") != "running":
+            continue
+        has = {port.get("TargetPort") for port in (status.get("PortStatus") or {}).get("Ports") or ()}
+        if int(task["Spec"].get("ForceUpdate") or 0) == generation and wanted - has:
+            found.append(str(task.get("NodeID")))
+    return found
 
 
 def has_routing_mesh(url: str, proc: str = "/proc", modules: str = "/lib/modules") -> bool | None:

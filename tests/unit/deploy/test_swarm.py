@@ -23,6 +23,7 @@ from manyfest.deploy.swarm import (
     has_routing_mesh,
     refuse_taken_ports,
     service_spec,
+    without_ports,
 )
 from manyfest.errors import InputError, Refused
 from manyfest.reference import Reference
@@ -213,3 +214,21 @@ def test_credentials_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no credentials for") as caught:
         engine_credentials(reference, settings(tmp_path / "docker"), asked=True)
     assert caught.value.hint == "manyfest login reg.test"
+
+
+def test_tasks_without_their_port() -> None:
+    """Of this deployment, running, and of ports in host mode alone."""
+    port = {"TargetPort": 8080, "PublishedPort": 8082, "PublishMode": "host"}
+    mesh = {"TargetPort": 9090, "PublishedPort": 9090, "PublishMode": "ingress"}
+    spec = {"EndpointSpec": {"Ports": [port, mesh]}, "TaskTemplate": {"ForceUpdate": 3}}
+
+    def task(node: str, ports: Any, generation: int = 3, state: str = "running") -> dict[str, Any]:
+        status = {"State": state, "PortStatus": {"Ports": ports} if ports else {}}
+        template = {"ForceUpdate": generation}
+        return {"NodeID": node, "DesiredState": "running", "Status": status, "Spec": template}
+
+    tasks = [task("good", [port, port]), task("bad", None), task("other", [mesh])]
+    tasks += [task("old", None, 2), task("starting", None, state="starting")]
+    assert without_ports(spec, tasks) == ["bad", "other"]
+    assert without_ports({**spec, "EndpointSpec": {"Ports": [mesh]}}, tasks) == []
+    assert without_ports({**spec, "EndpointSpec": {}}, tasks) == []

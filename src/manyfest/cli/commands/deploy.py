@@ -289,6 +289,7 @@ class _Deployment:
             raise
         self.shown |= outcome_json(outcome)
         if outcome.ok:
+            self._warn_of_ports(service, spec, placement)
             self.console.result(self.shown, _done_text(self.shown, outcome))
             return 0
         back = self._back(service, placement, before)
@@ -296,6 +297,20 @@ class _Deployment:
         if self.console.json:
             self.console.document(self.shown)
         raise DeployError(f"{failed_text(self.wish.name, outcome)}\n{back[1]}", hint=next_step([outcome]))
+
+    def _warn_of_ports(self, service: str, spec: Mapping[str, Any], placement: Placement) -> None:
+        """It has arrived as Swarm sees it; that nobody reaches it is not seen there."""
+        from manyfest.deploy.swarm import without_ports
+
+        try:
+            silent = without_ports(spec, self.engine.tasks(service))
+        except EngineError:
+            return  # This was more than was asked for.
+        for node in placement.runs_on:
+            if node.id in silent:
+                self.console.warn(
+                    f"{node.name}: the task runs without its published port; the same with --force starts it anew"
+                )
 
     def _back(self, service: str, placement: Placement, before: Mapping[str, Any] | None) -> tuple[bool, str]:
         """Undo, and say in words what there is now."""
