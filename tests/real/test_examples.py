@@ -316,7 +316,7 @@ def test_the_classic_layout_in_an_engine(here: Host, engine: str, embedded: Regi
     """Dockerfile.build by Docker, what it wrote by eight Dockerfiles, and verify agrees that each got its own."""
     base, folder = here.home / "base", EXAMPLES / "qcon/classic"
     (base / "bin").mkdir(parents=True)
-    (busybox,) = fetched("amd64", {"busybox-static"}, "debian-12").values()
+    busybox = fetched("amd64", {"busybox-static"}, "debian-12")["busybox-static"]
     here.run("dpkg-deb", "-x", str(busybox), str(base / "unpacked"))
     shutil.copy(base / "unpacked/bin/busybox", base / "bin/sh")
     for name in ("echo", "sed", "tr", "mkdir", "cp"):
