@@ -159,6 +159,15 @@ def ask_port(port: int) -> str:
     return ask(SwarmNode("balancer", "127.0.0.1", Path(), ""), port)
 
 
+def is_answering(port: int) -> bool:
+    """Does the balancer answer there? That something listens is not enough: ``nginx -t`` does, for a moment, too."""
+    try:
+        ask_port(port)
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
 def try_to_ask(port: int) -> str:
     """What the balancer answers, or how it failed."""
     try:

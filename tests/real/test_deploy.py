@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 from tests.real.parts import PASSWORD, USER, Done, Host, free_port, listening, need
-from tests.real.swarm import BOTH, PORT, MixedSwarm, ask, ask_port, push, running, try_to_ask, until
+from tests.real.swarm import (
+    BOTH,
+    PORT,
+    MixedSwarm,
+    ask,
+    ask_port,
+    is_answering,
+    push,
+    running,
+    try_to_ask,
+    until,
+)
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -115,7 +126,7 @@ def test_nginx_in_front_of_both(ship: Host, mixed: MixedSwarm) -> None:
     with running(
         ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.2"
     ) as heard:
-        until(lambda: listening(port), "nginx")
+        until(lambda: is_answering(port), "nginx")
         answers = [ask_port(port) for _ in range(50)]
         assert {answers.count("amd64"), answers.count("386")} == {25}
         mixed.old.docker("kill", *mixed.old.docker("ps", "-q").split())
@@ -211,7 +222,7 @@ def test_a_node_that_dies_is_not_waited_for(ship: Host, mixed: MixedSwarm) -> No
     image, port = push(ship, mixed, "dying", *BOTH), free_port()
     ship.manyfest("deploy", "web", image, "-p", f"{PORT}:8080", "--publish-mode", "host")
     with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run"):
-        until(lambda: listening(port), "nginx")
+        until(lambda: is_answering(port), "nginx")
         with ThreadPoolExecutor(CLIENTS) as pool:
             answers = [pool.submit(try_to_ask, port) for _ in range(2000)]
             until(lambda: sum(each.done() for each in answers) > 500, "load")

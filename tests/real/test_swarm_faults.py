@@ -13,8 +13,19 @@ from pathlib import Path
 
 import pytest
 from tests.real.nginx_image import Wrk
-from tests.real.parts import Host, free_port, listening
-from tests.real.swarm import BOTH, PORT, MixedSwarm, ask, ask_port, push, running, try_to_ask, until
+from tests.real.parts import Host, free_port
+from tests.real.swarm import (
+    BOTH,
+    PORT,
+    MixedSwarm,
+    ask,
+    ask_port,
+    is_answering,
+    push,
+    running,
+    try_to_ask,
+    until,
+)
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -128,7 +139,7 @@ def test_the_manager_restarts_under_everything(ship: Host, mixed: MixedSwarm) ->
     watched.home.mkdir()
     balancing = ("balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.2")
     with running(ship, *balancing) as balanced, running(watched, "watch", "--swarm") as seen:
-        until(lambda: listening(port), "nginx")
+        until(lambda: is_answering(port), "nginx")
         until(lambda: "the swarm has 2 nodes" in seen.read_text(), "the first look")
         mixed.x86.kill()
         until(lambda: {ask_port(port) for _ in range(8)} == {"386"}, "the node that died to be passed over")
@@ -182,7 +193,7 @@ def test_a_node_dies_under_load_and_while_we_deploy(ship: Host, mixed: MixedSwar
     image, port = push(ship, mixed, "dying", *BOTH), free_port()
     ship.manyfest("deploy", "web", image, *WEB)
     with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run"):
-        until(lambda: listening(port), "nginx")
+        until(lambda: is_answering(port), "nginx")
         load = Wrk(f"http://127.0.0.1:{port}/", 10, kept=True)
         under_load = []
 

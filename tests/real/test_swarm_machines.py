@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.real.parts import Host, free_port, listening, need
-from tests.real.swarm import PORT, MixedSwarm, ask_port, build_servers, running, try_to_ask, until
+from tests.real.parts import Host, free_port, need
+from tests.real.swarm import (
+    PORT,
+    MixedSwarm,
+    ask_port,
+    build_servers,
+    is_answering,
+    running,
+    try_to_ask,
+    until,
+)
 from tests.real.test_dashboard import browse, kept
 from tests.real.test_dashboard_swarm import dashboard
 from tools.mixed_swarm import cache_folder
@@ -58,7 +67,7 @@ def test_one_name_on_four_architectures(ship: Host, four: MixedSwarm, tmp_path: 
     done = ship.manyfest("deploy", "web", image, "-p", f"{PORT}:8080", "--publish-mode", "host", "--json")
     assert (done.json["running"], done.json["expected"]) == (4, 4)
     with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.5"):
-        until(lambda: listening(port), "nginx")
+        until(lambda: is_answering(port), "nginx")
         assert Counter(ask_port(port) for _ in range(20)) == {"amd64": 5, "386": 5, "arm64": 5, "s390x": 5}
         with dashboard(ship, [image, "--swarm", "--probe", f"http://127.0.0.1:{port}/"]) as url:
             until(lambda: "4 of 4 running" in browse(tmp_path, url, "--dump-dom"), "the whole picture")
