@@ -17,7 +17,7 @@ demo-swarm: ## the same on a swarm of an x86_64 and an i686 node, made on this m
 	@tools/test-packages.sh
 	@$(PY) tools/demo_swarm.py
 
-test: ## everything, on real parts: engines, registries, emulators (about ten minutes)
+test: ## everything, on real parts: engines, registries, emulators, machines (about twenty minutes)
 	@tools/venv.sh $(VENV) dev
 	@tools/test-packages.sh
 	@$(MAKE) --no-print-directory lint
