@@ -96,6 +96,9 @@ def test_name_platforms_and_gates_of_the_project(run: Run, project: Path, host: 
     refused = run("build", "--platform", "linux/amd64", ok=False)
     assert refused.code == 1
     assert "expected linux/s390x, but it is built for linux/amd64 only" in refused.err
+    words = ["--platform", "linux/amd64", "--expect", "linux/s390x,linux/arm64"]
+    more = run("build", *words, ok=False)
+    assert "expected linux/s390x, linux/arm64, but it is built for linux/amd64 only" in more.err
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

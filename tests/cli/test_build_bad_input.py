@@ -220,6 +220,44 @@ def test_huge_contexts_are_warned_of(run: Run, project: Path, monkeypatch: pytes
     assert "Dockerfile:2: copies 6 files of 0 MB; .dockerignore can leave some out" in ran.err
 
 
+def test_images_in_the_context_are_warned_of(run: Run, project: Path) -> None:
+    """Each build into the project would hold the one before; nothing is said where they are left out."""
+    (project / "Dockerfile").write_text(f"{S}COPY . /srv/\n")
+    assert "a folder of images" not in run("build", "-t", "oci:out:1").err
+    again = run("build", "-t", "oci:out:1")
+    assert "warning: Dockerfile:2: copies srv/out, a folder of images; list it in .dockerignore" in again.err
+    (project / ".dockerignore").write_text("out\n")
+    assert "a folder of images" not in run("build", "-t", "oci:out:1").err
+
+
+TARGETS = {
+    "name": (("-t", "Bad"), "'Bad': character 1 is 'B'"),
+    "one of two names": (("-t", "a/b:1", "-t", "Bad"), "'Bad': character 1 is 'B'"),
+    "digest": (("-t", f"a/b@sha256:{'0' * 64}"), "a list has a tag, not a digest"),
+    "tag": (("-t", "a/b:1", "--tag", "x y"), "'docker.io/a/b:x y': character 16 is ' '"),
+    "tag in a layout": (("-t", "oci:o:1", "--tag", "x y"), "'x y': character 2 is ' '"),
+    "two platforms in an engine": (
+        ("-t", "docker-daemon:a/b:1"),
+        "docker-daemon:a/b:1 holds images of one platform, got 2",
+    ),
+    "two platforms in its archive": (("-t", "docker-archive:o:a/b:1"), "holds images of one platform, got 2"),
+}
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_are_looked_at_first(run: Run, project: Path, name: str, dry: tuple[str, ...]) -> None:
+    """Before minutes of compiling; nothing is made."""
+    words, message = TARGETS[name]
+    (project / "Dockerfile").write_text(f"{S}COPY out /\n")
+    text = "image: x\ncompile: {run: 'cp hello out; cp hello compiled', outputs: [out]}\n"
+    (project / "manyfest.yaml").write_text(text)
+    before = sorted(os.listdir(project))
+    failed = run("build", *words, "--platform", "linux/amd64,linux/arm64", *dry, ok=False)
+    assert (failed.code, message in failed.err) == (2, True), failed
+    assert sorted(os.listdir(project)) == before
+
+
 class Terminal(io.StringIO):
     """Standard error, as a terminal or not."""
 

@@ -35,6 +35,10 @@ def much_of(entries: Sequence[Entry], doing: str) -> Iterator[str]:
     history = sum("/.git/" in f"/{entry.path}" for entry in entries)
     if history:
         yield f"{doing} .git ({history} files); list it in .dockerignore"
+    for layout in (entry.path for entry in entries if f"/{entry.path}".endswith("/oci-layout")):
+        # Where it is what this build writes, every build would hold the one before.
+        folder = layout.rpartition("/")[0] or "the project"
+        yield f"{doing} {folder}, a folder of images; list it in .dockerignore unless they are meant"
     size = sum(entry.size for entry in entries)
     if len(entries) > _MANY_FILES or size > _MANY_BYTES:
         yield f"{doing} {len(entries)} files of {size // 10**6} MB; .dockerignore can leave some out"

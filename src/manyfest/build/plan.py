@@ -237,7 +237,7 @@ class _Work:
             raise Refused(
                 f"expected {', '.join(map(str, absent))}, but it is built for "
                 f"{', '.join(map(str, self.options.platforms))} only",
-                hint="build for all that is expected (--platform), or expect less (--expect, expect: of manyfest.yaml)",
+                hint="build for all that is expected, or expect less (expect: of manyfest.yaml; --expect adds)",
             )
         seen: set[Platform] = set()
         for platform in self.options.platforms:

@@ -99,6 +99,8 @@ class Nearest(Value):
         }
 
     def __str__(self) -> str:
+        if not self.tags:
+            return "it has no other tag"
         cost = f"looked at {self.looked} of {self.tags} tags: {self.heads} HEAD, {self.gets} GET"
         if not self.found:
             return f"no other tag has it ({cost})"

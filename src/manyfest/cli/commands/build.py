@@ -87,7 +87,10 @@ def configure(parser: CommandParser) -> None:
         help="of new layers (default: gzip)",
     )
     parser.add_argument(
-        "--expect", metavar="P,P", action="append", help="refuse to build and push without these platforms"
+        "--expect",
+        metavar="P,P",
+        action="append",
+        help="refuse to build and push without these platforms either; adds to those of the project",
     )
     parser.add_argument(
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
@@ -128,6 +131,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from manyfest.build.project import load
     from manyfest.cli.buildplan import tell_plan
     from manyfest.cli.buildprogress import Working
+    from manyfest.cli.buildtargets import check_targets
     from manyfest.cli.host import host_platform
     from manyfest.cli.places import Places
 
@@ -136,6 +140,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     names = args.names or ([project.spec.image] if project.spec is not None else [])
     if not names and not args.dry_run:
         raise InputError("where to push to?", hint="-t NAME, or image: in manyfest.yaml; oci:DIR is a folder")
+    more = [*split(args.tag), *(project.spec.tags if project.spec is not None and not args.names else ())]
+    check_targets(names, more, len(options.platforms))
     cache = Cache(fresh=args.no_cache)
     host = host_platform()
     engines = _engines(args, project, console)
@@ -155,7 +161,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 on_warning=working.warn,
             )
         _verify(args, console, project, built, names[0])
-        _push(args, console, project, built, names, places, options.expect)
+        _push(args, console, built, names, more, places, options.expect)
     cache.prune()
     return 0
 
@@ -197,9 +203,9 @@ def _verify(args: argparse.Namespace, console: Console, project: Project, built:
 def _push(
     args: argparse.Namespace,
     console: Console,
-    project: Project,
     built: Built,
     names: list[str],
+    more: list[str],
     places: Places,
     expect: tuple[Platform, ...],
 ) -> None:
@@ -207,8 +213,6 @@ def _push(
     from manyfest.cli.progress import Transfer
     from manyfest.stores.places import Place
 
-    spec = project.spec
-    more = [*split(args.tag), *(spec.tags if spec is not None and not args.names else ())]
     digest = ""
     told = []
     for text in names:
@@ -274,7 +278,7 @@ def _options(args: argparse.Namespace, project: Project) -> Options:
         attest=attest,
         compression=args.compression,
         epoch=source_date_epoch(os.environ),
-        expect=(*platforms(args.expect), *(spec.expect if spec is not None else ())),
+        expect=tuple(dict.fromkeys((*platforms(args.expect), *(spec.expect if spec is not None else ())))),
         jobs=args.jobs,
         labels=tuple(labels.items()),
         revision=revision,
