@@ -181,11 +181,12 @@ def smoke(
 ) -> tuple[Result, ...]:
     """Run ``plan`` on every platform behind ``root``, or on the given ones; results in the order of the image.
 
-    ``engine_for`` says where a platform runs, ``report`` is this machine's emulators. Raises :class:`NotFound` for a
-    platform that the image lacks, and what ``source`` and the engines raise.
+    ``engine_for`` says where a platform runs, and is asked once for each before any runs; ``report`` is this machine's
+    emulators. Raises :class:`NotFound` for a platform that the image lacks, and what ``source`` and the engines raise.
     """
     chosen = _chosen(source, root, platforms)
-    one = partial(_run, source, engine_for, report, plan, network, bool(platforms))
+    engines = {platform: engine_for(platform) for platform, _ in chosen}
+    one = partial(_run, source, engines, report, plan, network, bool(platforms))
     done = []
     with tempfile.TemporaryDirectory(prefix="manyfest-smoke-") as folder, ThreadPoolExecutor(jobs) as pool:
         running = [pool.submit(one, folder, *pair) for pair in chosen]
@@ -197,7 +198,7 @@ def smoke(
         except BaseException:
             # What has not begun never does; what runs is stopped, and cleans up behind itself.
             pool.shutdown(wait=False, cancel_futures=True)
-            for engine in {engine_for(platform) for platform, _ in chosen}:
+            for engine in set(engines.values()):
                 engine.stop()
             raise
     return tuple(done)
@@ -205,7 +206,7 @@ def smoke(
 
 def _run(
     source: Source,
-    engine_for: Callable[[Platform], Containers],
+    engines: Mapping[Platform, Containers],
     report: Report,
     plan: Plan,
     network: str,
@@ -214,7 +215,7 @@ def _run(
     platform: Platform,
     document: Document,
 ) -> Result:
-    engine, digest = engine_for(platform), str(document.digest)
+    engine, digest = engines[platform], str(document.digest)
     own = engine.platform()
     if own.os != platform.os:
         told = f"{engine} runs {own.os}, not {platform.os}"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -19,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(
 # Tells the platform of each run by counting the images that were loaded.
 DOCKER = """#!/bin/sh
 echo "$*" >> {folder}/log
-if [ "$1" = --host ]; then shift 2; fi
+case $1 in --host | --context) shift 2;; esac
 case $1 in
 version) echo linux/amd64;;
 load) echo "Loaded image: img";;
@@ -133,12 +135,38 @@ def test_nodes(run: Run, place: str, docker: Path) -> None:
     assert log.splitlines().count("image rm --force img") == 1
 
 
+def test_a_context_is_a_node_as_in_a_build(
+    run: Run, place: str, docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name reaches docker; where it leads says whose emulators count."""
+    folder = tmp_path / "config" / "contexts" / "meta" / hashlib.sha256(b"pi").hexdigest()
+    folder.mkdir(parents=True)
+    fields = {"Name": "pi", "Endpoints": {"docker": {"Host": "ssh://me@pi"}}}
+    (folder / "meta.json").write_text(json.dumps(fields))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
+    run("smoke", place, "--node", "linux/386=pi")
+    assert (docker / "log").read_text().count("--context pi start") == 1
+    wrong = run("smoke", place, "--node", "linux/386=ip", ok=False)
+    assert (wrong.code, "the Docker context 'ip' does not exist" in wrong.err) == (3, True)
+
+
+def test_only_nodes_that_are_needed_are_asked(run: Run, place: str, docker: Path) -> None:
+    """A machine would be started for nothing; this machine's engine need not be there for a node's platform."""
+    assert run("smoke", place, "--platform", "linux/amd64", "--node", "linux/386=machine:none").code == 0
+    missing = run("smoke", place, "--node", "linux/386=machine:none", ok=False)
+    assert (missing.code, "no machine 'none'" in missing.err) == (3, True)
+    run("smoke", place, "--platform", "linux/386", "--node", "linux/386=ssh://me@there")
+    log = (docker / "log").read_text().splitlines()
+    assert all(line.startswith("--host ssh://me@there") for line in log[-7:]), log
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (("--platform", "linux/s390x"), "no image for linux/s390x"),
-        (("--node", "linux/386"), "expected PLATFORM=URL"),
-        (("--timeout", "0"), "expected seconds"),
+        (("--node", "linux/386"), "expected PLATFORM=WHERE"),
+        (("--node", "linux/386=ftp://x"), "expected a URL such as ssh://user@host"),
+        (("--timeout", "0"), "expected seconds, more than 0"),
         (("--jobs", "0"), "expected at least 1"),
         (("--engine", "rkt"), "invalid choice"),
     ],

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.engines import docker
 from manyfest.engines.host import host
-from manyfest.engines.nodes import PULSES, Pulse, advice, last_words
+from manyfest.engines.nodes import PULSES, Pulse, address, advice, check, last_words
 from manyfest.engines.processes import end, kill_late, tell, wind_down
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
@@ -111,7 +111,7 @@ class Builder:
         self.mode = mode
         self.where = where
         self._url = url or where
-        self._command = [path, *_address(name, where)]
+        self._command = [path, *address(name, where)]
         self.label = where
         """What people call the place."""
         self.prepare: Callable[[Order], None] | None = None
@@ -456,8 +456,7 @@ def on_node(where: str, name: str = "", environment: Mapping[str, str] | None = 
     name = name or "docker"
     if name == "buildah":
         raise EngineError("buildah works on its own machine only", hint="--engine docker or podman for nodes")
-    if not where or where.startswith("-"):
-        raise EngineError(f"node {where!r}: expected a URL such as ssh://user@host, or a Docker context")
+    check(where)
     url = docker.context(where, env).url if name == "docker" and "://" not in where else where
     builder = _installed(name, where, env, url)
     builder.platform()
@@ -531,14 +530,6 @@ def _output(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
-
-
-def _address(name: str, where: str) -> list[str]:
-    if not where:
-        return []
-    if name == "podman":
-        return ["--url", where] if "://" in where else ["--connection", where]
-    return ["--host", where] if "://" in where else ["--context", where]
 
 
 def _loopback(name: str) -> list[str]:

@@ -20,7 +20,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from manyfest.engines.nodes import advice, last_words
+from manyfest.engines import docker
+from manyfest.engines.nodes import address, advice, check, last_words
 from manyfest.errors import EngineError, InvalidPlatform
 from manyfest.platforms import Platform, normalise
 from manyfest.values import Value
@@ -80,10 +81,14 @@ class Ran(Value):
 
 
 class Containers:
-    """One engine: ``name`` is ``docker`` or ``podman``, ``where`` an address as in ``DOCKER_HOST`` or empty."""
+    """One engine: ``name`` is ``docker`` or ``podman``.
+
+    ``where``: an address as in ``DOCKER_HOST``, a Docker context (or a connection of Podman's), or empty.
+    """
 
     def __init__(self, name: str, where: str = "") -> None:
-        """Raises :class:`EngineError` for another name, or when the command is not installed."""
+        """Raises :class:`EngineError` for another name, for a node that cannot be, or when the command is not
+        installed."""
         if name not in _NAMES:
             raise EngineError(f"no engine {name!r}: expected docker or podman")
         path = shutil.which(name)
@@ -91,18 +96,21 @@ class Containers:
             raise EngineError(
                 f"there is no command {name} on PATH", hint=f"apt-get install {_PACKAGES[name]}"
             )
+        if where:
+            check(where)
+        is_context = name == "docker" and bool(where) and "://" not in where
         self.name = name
         self.where = where
+        self._url = docker.context(where).url if is_context else where
         self._platform: Platform | None = None
         self._running: set[str] = set()
         self._stopped = False
-        option = "--host" if name == "docker" else "--url"
-        self._command = [path, *([option, where] if where else [])]
+        self._command = [path, *address(name, where)]
 
     @property
     def is_remote(self) -> bool:
         """Is it on another machine, with emulators of its own?"""
-        where = self.where or (os.environ.get("DOCKER_HOST", "") if self.name == "docker" else "")
+        where = self._url or (os.environ.get("DOCKER_HOST", "") if self.name == "docker" else "")
         return bool(where) and not where.startswith(("unix://", "fd://"))
 
     def platform(self) -> Platform:
@@ -246,7 +254,7 @@ class Containers:
             raise EngineError(f"{self}: {self._command[0]}: {error.strerror}") from error
         if done.returncode:
             said = last_words(done.stderr.splitlines()) or last_words(done.stdout.splitlines())
-            hint = advice(self.name, done.stderr, self.where)
+            hint = advice(self.name, done.stderr, self._url)
             raise EngineError(
                 f"{self}: {words[0]}: {_brief(said) or f'exit code {done.returncode}'}", hint=hint
             )

@@ -13,11 +13,13 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from manyfest.errors import EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-__all__ = ["MAX_SHOWN", "Pulse", "advice", "last_words", "login"]
+__all__ = ["MAX_SHOWN", "Pulse", "address", "advice", "check", "last_words", "login"]
 
 MAX_SHOWN = 400
 """Characters of an engine's complaint that are shown."""
@@ -28,6 +30,8 @@ PULSE_S = 30.0
 PULSES = 3
 """Questions in a row that a node may leave unanswered."""
 
+_WITH_HOST = ("ssh", "tcp", "http", "https")
+_WITH_PATH = ("unix", "npipe", "fd")
 _FRAMES = ("Error response from daemon: ", "Failed to initialize: ", "Error: ")
 _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -81,6 +85,35 @@ class Pulse:
             if missed >= PULSES and not self._over.is_set():
                 self._give_up()
                 return
+
+
+def check(where: str) -> None:
+    """Raises :class:`EngineError` for what is no engine's URL, and could not be a context or connection either.
+
+    A host or user that begins with a dash would be an option to ``ssh``.
+    """
+    scheme, is_url, rest = where.partition("://")
+    if not is_url:
+        wrong = not where or where.startswith("-")
+    elif scheme in _WITH_HOST:
+        user, _, host = rest.partition("/")[0].rpartition("@")
+        wrong = not host or host.startswith(("-", ":")) or user.startswith("-")
+    else:
+        wrong = scheme not in _WITH_PATH or not rest
+    if wrong:
+        raise EngineError(
+            f"node {where!r}: expected a URL such as ssh://user@host, or a Docker context",
+            hint="ssh://USER@HOST[:PORT], tcp://HOST:PORT, unix:///PATH, a name of docker context ls, or machine:NAME",
+        )
+
+
+def address(engine: str, where: str) -> list[str]:
+    """What leads an engine's command to a node: options that go before everything else."""
+    if not where:
+        return []
+    if engine == "podman":
+        return ["--url", where] if "://" in where else ["--connection", where]
+    return ["--host", where] if "://" in where else ["--context", where]
 
 
 def login(url: str) -> str:

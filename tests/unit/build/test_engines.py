@@ -428,6 +428,30 @@ def test_nodes_by_url_and_by_context(tmp_path: Path, where: str, words: str) -> 
     assert told.value.hint.endswith("default, ctx")
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "--x",
+        "ftp://x",
+        "ssh://",
+        "tcp://",
+        "unix://",
+        "ssh://-oProxyCommand=x",
+        "ssh://me@-x",
+        "ssh://-l@h",
+        "tcp://:1",
+    ],
+)
+def test_what_is_no_node(tmp_path: Path, where: str) -> None:
+    """Nothing is run for it: ssh would take a host with a dash for an option."""
+    script(tmp_path, "docker", DOCKER)
+    with pytest.raises(EngineError, match="expected a URL such as") as told:
+        on_node(where, "", {"PATH": str(tmp_path)})
+    assert "machine:NAME" in told.value.hint
+    assert not (tmp_path / "docker.log").exists()
+
+
 def _write_context(config: Path, name: str, host: str) -> None:
     folder = config / "contexts/meta" / hashlib.sha256(name.encode()).hexdigest()
     folder.mkdir(parents=True)
@@ -483,9 +507,8 @@ def test_nothing_to_be_found(tmp_path: Path) -> None:
     )
     with pytest.raises(EngineError, match="expected one of docker, podman, buildah"):
         find("rkt", {})
-    for where, name in (("", ""), ("--x", ""), ("ssh://h", "buildah")):
-        with pytest.raises(EngineError):
-            on_node(where, name, {"PATH": str(tmp_path)})
+    with pytest.raises(EngineError, match="buildah works on its own machine only"):
+        on_node("ssh://h", "buildah", {"PATH": str(tmp_path)})
 
 
 def test_buildah_gets_bases_under_names_of_ours(tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ def configure(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--node",
-        metavar="P=URL",
+        metavar="P=WHERE",
         action="append",
-        help="run platform P on the engine at URL (ssh://…, tcp://…, unix://…), or machine:NAME; may be repeated",
+        help="run platform P on the engine at WHERE: ssh://…, tcp://…, unix://…, a Docker context, or machine:NAME "
+        "(manyfest machine); may be repeated",
     )
     parser.add_argument(
         "--network", metavar="NAME", default="none", help="the containers' network (default: none)"
@@ -138,7 +139,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     if args.exit_code is not None:
         given["exit_code"] = args.exit_code
     if args.timeout is not None and args.timeout <= 0:
-        raise InputError(f"--timeout {args.timeout:g}: expected seconds")
+        raise InputError(f"--timeout {args.timeout:g}: expected seconds, more than 0")
 
     def over(one: Plan) -> Plan:
         return one.replace(
@@ -161,15 +162,22 @@ def _smoke_of(path: str) -> object:
 
 
 def _engines(args: argparse.Namespace, console: Console) -> Callable[[Platform], Containers]:
-    """Which engine runs a platform: a named node's, or the one of this machine, which is asked once."""
+    """Which engine runs a platform: a named node's, or the one of this machine. Each is looked for when it is needed,
+    so that no machine starts for a platform that is not run."""
     from manyfest.engines.containers import Containers, find
 
     name = "docker" if args.engine == "any" else args.engine
-    nodes = {platform: Containers(name, _url(where, console)) for platform, where in _nodes(args).items()}
-    here = find("" if args.engine == "any" else args.engine)
+    nodes, known = _nodes(args), dict[str, Containers | None]()
 
     def chosen(platform: Platform) -> Containers:
-        engine = nodes.get(normalise(platform), here)
+        where = nodes.get(normalise(platform), "")
+        if where not in known:
+            known[where] = (
+                Containers(name, _url(where, console))
+                if where
+                else find("" if args.engine == "any" else args.engine)
+            )
+        engine = known[where]
         if engine is None:
             raise EngineError(
                 "neither docker nor podman answers here, and images run in one of them",
@@ -199,7 +207,7 @@ def _nodes(args: argparse.Namespace) -> dict[Platform, str]:
     for text in args.node or ():
         platform, equals, url = text.partition("=")
         if not equals or not url:
-            raise InputError(f"--node {text}: expected PLATFORM=URL")
+            raise InputError(f"--node {text}: expected PLATFORM=WHERE, such as linux/arm64=ssh://user@host")
         listed = {**listed, platform: url}
     return {normalise(Platform.parse(str(platform))): str(url) for platform, url in listed.items()}
 
