@@ -15,7 +15,7 @@ from manyfest.cli.commands import emulators as command
 from manyfest.emulate.binfmt import registration, target_for, target_named
 from manyfest.emulate.doctor import examine, this_machine
 from manyfest.emulate.images import layer_tar, write_image
-from manyfest.emulate.probe import PLATFORMS, probe
+from manyfest.emulate.probe import PLATFORMS, Probe, probe
 from manyfest.errors import EmulationError
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
@@ -105,6 +105,25 @@ def test_test_says_no(run: Run, kernel: Kernel, monkeypatch: pytest.MonkeyPatch)
     assert run("emulators", "status").code == 0
 
 
+def test_what_to_do_is_told_once(
+    run: Run, kernel: Kernel, qemu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is to be installed in one command; the rest line by line."""
+    install = "manyfest emulators install"
+    failed = [
+        Probe(OWN, where, "", False, "", "no", hint)
+        for where, hint in (("a", f"{install} arm64"), ("b", f"{install} s390x"), ("c", f"{install} arm64"))
+    ]
+    failed.append(Probe(OWN, "d", "", False, "", "no", f"{install} arm --replace"))
+    monkeypatch.setattr(command, "probe", lambda report, platforms: failed)
+    hints = [f"hint: {install} arm64 s390x", f"hint: {install} arm --replace"]
+    told = run("emulators", "test", ok=False).out.splitlines()
+    assert [line for line in told if line.startswith("hint")] == hints
+    assert "hint" not in run("emulators").out  # the note says all there
+    kernel.register(registration("q", target_named(QEMU), qemu, "F"))
+    assert [line for line in run("emulators").out.splitlines() if line.startswith("hint")] == hints
+
+
 def test_not_mounted_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user is told; root has it mounted, or is told why not."""
     kernel = Kernel(tmp_path / "b", mounted=False)
@@ -192,6 +211,9 @@ def test_install_from_an_image(
         (("install", "arm", "riscv64", "ppc64le", "--from", "/etc/passwd"), 2, "is one emulator"),
         (("install", FOREIGN, "--from", "/etc/passwd"), 2, "expected an ELF program"),
         (("explode",), 2, "invalid choice"),
+        (("status", "--persist"), 2, "manyfest emulators status: --persist is for install"),
+        (("install", FOREIGN, "--engine", "docker"), 2, "--engine is for status and test"),
+        (("install", FOREIGN, "--any"), 2, "--any is for remove"),
         (("install", FOREIGN, "--flags", "Q"), 2, "expected letters of POCF"),
     ],
 )

@@ -11,6 +11,10 @@ import pytest
 from tests.cli.conftest import Run
 from tests.docs.test_json import keys_of
 
+from manyfest.emulate.machine import machines
+from manyfest.emulate.machine.record import Record
+from manyfest.platforms import Platform
+
 
 @pytest.fixture(autouse=True)
 def _data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +34,15 @@ def test_no_machines(run: Run) -> None:
         (("create", "z"), 2, "no architecture of a machine"),
         (("create", "../z", "--arch", "s390x"), 2, "expected a name of up to 31"),
         (("create", "s390x", "--memory", "lots"), 2, "--memory lots: expected a size such as 512M or 2G"),
-        (("create", "s390x", "--memory", "1M"), 2, "expected at least 536870912"),
+        (("create", "s390x", "--memory", "512"), 2, "512 bytes of memory: expected at least 512M"),
+        (("create", "s390x", "--disk", "1G"), 2, "of disk: expected at least 2048M"),
+        (("create", "s390x", "--cpus", "-1"), 2, "-1 processors: expected a number from 1"),
+        (("create", "s390x", "--bridge", "br0"), 2, "a bridge alone: expected a bridge, and the machine's address"),
+        (("create", "s390x", "--address", "10.9.0.1/24"), 2, "an address alone: expected a bridge"),
+        (("start", "z", "--memory", "2G"), 2, "manyfest machine start: --memory is for create"),
+        (("list", "--timeout", "5"), 2, "--timeout is for start and stop"),
+        (("rm", "z", "--suspend"), 2, "--suspend is for stop"),
+        (("stop", "z", "--timeout", "-1"), 2, "--timeout -1: expected seconds"),
         (("create",), 2, "manyfest machine create NAME"),
         (("start", "z", "--port", "70000"), 2, "expected 1 to 65535"),
         (("start", "z", "y"), 2, "takes one name, got also y"),
@@ -45,6 +57,27 @@ def test_what_is_refused(words: tuple[str, ...], code: int, message: str, run: R
     ran = run("machine", *words, ok=False)
     assert (ran.code, ran.out) == (code, "")
     assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("", "no token of a swarm in $SWARM_TOKEN"),
+        ("x", "no token of a swarm"),
+        ("SWMTKN-1-x", "is on no bridge"),
+    ],
+)
+def test_what_cannot_join_is_not_started(
+    token: str, message: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting takes a minute."""
+    record = Record("z", Platform("linux", "s390x"), memory=2**30, cpus=1, disk=2**33, created_at=0)
+    found = machines.Machine(record, "/z", "stopped", 0)
+    monkeypatch.setattr(machines, "find", lambda _: found)
+    monkeypatch.setattr(machines, "start", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setenv("SWARM_TOKEN", token)
+    ran = run("machine", "start", "z", "--join-swarm", "10.9.0.1", ok=False)
+    assert (ran.code, message in ran.err) == (2, True), ran
 
 
 def test_no_qemu(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

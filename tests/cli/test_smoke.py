@@ -177,6 +177,11 @@ def test_wrong_use(run: Run, place: str, docker: Path, argv: tuple[str, ...], me
     assert (done.code in (2, 3), message in done.err) == (True, True), done
 
 
+def test_only_the_place_is_required(run: Run) -> None:
+    done = run("smoke", ok=False)
+    assert (done.code, "the following arguments are required: PLACE\n" in done.err) == (2, True), done
+
+
 def test_no_engine(run: Run, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Says what would help."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -71,6 +71,8 @@ class CommandParser(argparse.ArgumentParser):
         self.general: list[argparse.Action] = []
         self.rest = ""
         """The name of a value that takes everything after the first ``--`` as it is, further ones included."""
+        self.owners: dict[str, tuple[str, ...]] = {}
+        """Options that only some actions of the command take, and which."""
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this; it would print and exit."""
@@ -97,7 +99,18 @@ class CommandParser(argparse.ArgumentParser):
             raise UsageError(f"{self.prog}: {wrong}", hint=hint) from None
         if after:
             setattr(args, self.rest, after)
+        self._refuse_foreign(args)
         return args
+
+    def _refuse_foreign(self, args: argparse.Namespace) -> None:
+        """An option of another action would be ignored, which nobody means."""
+        for flag, owners in self.owners.items():
+            option = self._option_string_actions[flag]
+            if args.action not in owners and getattr(args, option.dest) != option.default:
+                raise UsageError(
+                    f"{self.prog} {args.action}: {flag} is for {' and '.join(owners)}",
+                    hint=f"leave it out; {self.prog} --help shows what goes with what",
+                )
 
     def _spelled(self, argv: Sequence[str]) -> Iterator[str]:
         """``--amend=true``, as docker and manifest-tool allow for a switch, as ``--amend``; ``=false`` as nothing."""

@@ -156,7 +156,7 @@ def _of_the_whole(binfmt: Binfmt, state: str, statuses: Sequence[Status]) -> lis
         ]
     if state == "unmounted":
         hint = (
-            "manyfest emulators install does it"
+            "manyfest emulators install ARCH does it"
             if os.geteuid() == 0
             else f"sudo mount -t binfmt_misc binfmt_misc {binfmt.root}"
         )
@@ -278,7 +278,7 @@ def _of_the_interpreter(handler: Handler, interpreter: Interpreter, machines: se
                 "problem",
                 "not-fixed",
                 f"without the flag F {interpreter.path} is looked for inside every container, where it is not",
-                "manyfest emulators install --replace registers it with F",
+                "manyfest emulators install ARCH --replace registers it with F",
             )
         )
     if interpreter.machine and machines and interpreter.machine not in machines:
@@ -291,7 +291,7 @@ def _of_the_interpreter(handler: Handler, interpreter: Interpreter, machines: se
                 "warning",
                 "replaced",
                 f"{interpreter.real} was replaced after the kernel opened it: the old one still runs",
-                "register it again: manyfest emulators install --replace",
+                "register it again: manyfest emulators install ARCH --replace",
             )
         )
     return found
@@ -308,7 +308,7 @@ def _missing(handler: Handler, fixed: bool) -> Finding:
         "problem",
         "missing",
         f"{handler.interpreter} does not exist, so its programs end with: no such file or directory",
-        "install it, or manyfest emulators install --replace",
+        "install it, or manyfest emulators install ARCH --replace",
     )
 
 

@@ -38,6 +38,8 @@ manyfest emulators remove all
 NAMED = 3
 """Handlers that a finding lists by name; more are counted."""
 
+_INSTALL = "manyfest emulators install "
+
 ACTIONS = ("status", "install", "remove", "test")
 
 
@@ -90,6 +92,11 @@ def configure(parser: CommandParser) -> None:
         help="install: take the place of handlers that somebody else registered",
     )
     parser.add_argument("--any", action="store_true", help="remove: also what somebody else registered")
+    parser.owners = {
+        "--engine": ("status", "test"),
+        **dict.fromkeys(("--from", "--flags", "--persist", "--replace"), ("install",)),
+        "--any": ("remove",),
+    }
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -127,7 +134,7 @@ def _test(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
     asked = _programs(args.names) or tuple(p for p in PLATFORMS if _is_served(report, p))
     probes = _probes(args, console, report, asked)
     works = all(one.ok for one in probes)
-    text = _probes_text(probes)
+    text = "\n".join([_probes_text(probes), *_hints(probes)])
     findings = [] if works else [finding for finding in report.findings if finding.level == "problem"]
     text += "".join(f"\n{finding.level}: {finding.text}\n  {finding.hint}" for finding in findings)
     console.result({"probes": [_probe_json(one) for one in probes], "ok": works}, text)
@@ -172,6 +179,8 @@ def _status_text(report: Report, probes: Sequence[Probe]) -> str:
         head = ("HANDLER", "FOR", "INTERPRETER", "VERSION", "FLAGS", "LINKED", "STATE")
         parts.append(table(head, [_row(status) for status in report.statuses]))
     parts.append(_probes_text(probes))
+    if not any(finding.code == "none" for finding in report.findings):
+        parts.append("\n".join(_hints(probes)))
     told = _findings_text(report)
     return "\n\n".join(part for part in (*parts, told) if part)
 
@@ -206,6 +215,15 @@ def _probes_text(probes: Sequence[Probe]) -> str:
         how = why.explanation if why else mine[0].how
         rows.append((str(platform), *("runs" if one.ok else "no" for one in mine), how))
     return table(("PLATFORM", *(place.upper() for place in places), "HOW OR WHY NOT"), rows)
+
+
+def _hints(probes: Sequence[Probe]) -> list[str]:
+    """What to do about those that do not run; all that is to be installed in one command."""
+    hints = list(dict.fromkeys(one.hint for one in probes if not one.ok and one.hint))
+    plain = [hint for hint in hints if hint.startswith(_INSTALL) and " --" not in hint]
+    others = [hint for hint in hints if hint not in plain]
+    missing = [hint.removeprefix(_INSTALL) for hint in plain]
+    return [f"hint: {hint}" for hint in (*([_INSTALL + " ".join(missing)] if missing else []), *others)]
 
 
 def _findings_text(report: Report) -> str:

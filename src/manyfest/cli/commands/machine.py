@@ -32,6 +32,27 @@ manyfest machine rm z --force
 
 ACTIONS = ("create", "start", "stop", "list", "ssh", "rm")
 
+_OWNERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "--arch",
+            "--memory",
+            "--disk",
+            "--cpus",
+            "--bridge",
+            "--address",
+            "--emulate",
+            "--mirror",
+            "--fresh",
+        ),
+        ("create",),
+    ),
+    **dict.fromkeys(("--port", "--join-swarm", "--context"), ("start",)),
+    "--timeout": ("start", "stop"),
+    "--suspend": ("stop",),
+    "--force": ("rm",),
+}
+
 _SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = " KMGT"
 
@@ -116,6 +137,7 @@ def configure(parser: CommandParser) -> None:
         "--context", action="store_true", help="start: also make the Docker context manyfest-NAME"
     )
     parser.add_argument("--force", action="store_true", help="rm: also one that runs, or is broken")
+    parser.owners = _OWNERS
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -123,7 +145,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.action != "list" and not args.name:
         raise InputError(f"{args.action} which machine?", hint=f"manyfest machine {args.action} NAME")
     if args.command and args.action != "ssh":
-        raise InputError(f"{args.action} takes one name, got also {' '.join(args.command)}")
+        raise InputError(
+            f"{args.action} takes one name, got also {' '.join(args.command)}",
+            hint=f"manyfest machine {args.action} NAME",
+        )
+    if args.timeout < 0:
+        raise InputError(f"--timeout {args.timeout:g}: expected seconds", hint="0 is the usual time")
     actions = {"create": _create, "start": _start, "stop": _stop, "list": _list, "ssh": _ssh, "rm": _rm}
     action: Callable[[argparse.Namespace, Console], int] = actions[args.action]
     return action(args, console)
@@ -152,11 +179,17 @@ def _create(args: argparse.Namespace, console: Console) -> int:
 def _start(args: argparse.Namespace, console: Console) -> int:
     if not 0 <= args.port < 65536:
         raise InputError(f"--port {args.port}: expected 1 to 65535, or 0 for any")
+    # Not on the command line: every user of this machine sees those.
+    token = os.environ.get("SWARM_TOKEN", "")
+    if args.join_swarm:
+        from manyfest.emulate.machine.swarm import check_joining
+
+        check_joining(machines.find(args.name).record, token)
     machine = machines.start(
         args.name, port=args.port, timeout_s=args.timeout or machines.START_TIMEOUT_S, on_step=console.say
     )
     if args.join_swarm:
-        _join(args, console, machine)
+        _join(args, console, machine, token)
     context = _context(machine) if args.context else ""
     if context:
         console.say(f"docker --context {context} … asks it")
@@ -164,11 +197,9 @@ def _start(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _join(args: argparse.Namespace, console: Console, machine: Machine) -> None:
+def _join(args: argparse.Namespace, console: Console, machine: Machine, token: str) -> None:
     from manyfest.emulate.machine.swarm import join_swarm
 
-    # Not on the command line: every user of this machine sees those.
-    token = os.environ.get("SWARM_TOKEN", "")
     joined = join_swarm(machine, args.join_swarm, token)
     console.say(f"{args.name}: {'joined the swarm' if joined else 'is in a swarm already'}")
 

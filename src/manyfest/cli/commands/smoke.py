@@ -42,7 +42,11 @@ def configure(parser: CommandParser) -> None:
     parser.rest = "command"
     parser.add_argument("place", metavar="PLACE", help="an image in any place")
     parser.add_argument(
-        "command", metavar="CMD", nargs="*", help="after --: arguments instead of the image's own (its CMD)"
+        "command",
+        metavar="CMD",
+        nargs="*",
+        default=[],
+        help="after --: arguments instead of the image's own (its CMD)",
     )
     parser.add_argument(
         "--platform", metavar="P,P", action="append", help="only these platforms; may be repeated"

@@ -54,6 +54,7 @@ __all__ = ["Machine", "all", "connect", "create", "find", "names", "remove", "st
 MEMORY = 1024 * 2**20
 DISK = 10 * 2**30
 LEAST_MEMORY = 512 * 2**20
+LEAST_DISK = 2 * 2**30
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 60.0
 
@@ -110,10 +111,14 @@ def create(
     check_name(name)
     check_network(bridge, address)
     kind = kind_of(architecture or name)
-    if memory < LEAST_MEMORY:
-        raise InputError(f"{memory} bytes of memory: expected at least {LEAST_MEMORY}, an engine needs that")
-    if cpus < 0 or disk < 2 * 2**30:
-        raise InputError(f"{cpus} processors and a disk of {disk} bytes: expected at least 1 and {2 * 2**30}")
+    for what, count, least in (("memory", memory, LEAST_MEMORY), ("disk", disk, LEAST_DISK)):
+        if count < least:
+            raise InputError(
+                f"{count} bytes of {what}: expected at least {least // 2**20}M, which an engine needs",
+                hint="M and G are units: 2048M, 2G",
+            )
+    if cpus < 0:
+        raise InputError(f"{cpus} processors: expected a number from 1, or 0 for the usual two")
     for program, package in (("ssh", "openssh-client"), (f"qemu-system-{kind.qemu}", kind.packages)):
         need(program, package)
     record = Record(

@@ -181,6 +181,11 @@ def check_network(bridge: str, address: str) -> None:
     """Raises :class:`InputError` unless both are empty, or a bridge's name and an address with its prefix."""
     if not bridge and not address:
         return
+    if not bridge or not address:
+        raise InputError(
+            f"{'an address' if address else 'a bridge'} alone: expected a bridge, and the machine's address there",
+            hint="--bridge br-swarm --address 10.99.0.7/24",
+        )
     if not _LINK.fullmatch(bridge):
         raise InputError(f"{bridge!r}: expected the name of a bridge, up to 15 letters, digits, - and _")
     try:
