@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,10 @@ class Swarm:
         return self.nodes_
 
     def services(self) -> list[dict[str, Any]]:
-        return list(self.known.values())
+        return copy.deepcopy(list(self.known.values()))
 
     def service(self, name: str) -> dict[str, Any]:
-        for found in self.known.values():
+        for found in self.services():
             if name in (found["ID"], found["Spec"]["Name"]):
                 return found
         raise NotFound(f"service {name} not found")
@@ -65,9 +66,9 @@ class Swarm:
     ) -> None:
         mine = self.known[spec["Name"]]
         if rollback:
-            mine["Spec"], self.broken = mine["Before"], ("", "")
+            mine["Spec"], self.broken = mine["PreviousSpec"], ("", "")
         else:
-            mine.update(Before=mine["Spec"], Spec=dict(spec))
+            mine.update(PreviousSpec=mine["Spec"], Spec=dict(spec))
 
     def remove_service(self, name: str) -> None:
         del self.known[self.service(name)["Spec"]["Name"]]

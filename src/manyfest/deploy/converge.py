@@ -11,6 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from manyfest.deploy.renewal import renew, set_back, stuck
 from manyfest.errors import EngineError, NotFound
 from manyfest.values import Value
 
@@ -163,14 +164,18 @@ class Failure(Value):
 
 
 class Seen(Value):
-    """The service at one moment: of each task ``(node, state, detail)``, the ids of what runs, and what failed."""
+    """The service at one moment: of each task ``(node, state, detail)``, the ids of what runs, and what failed.
 
-    __slots__ = ("expected", "failures", "lines", "paused", "tasks")
+    ``stuck`` are the ids of tasks that Swarm waits for in vain.
+    """
+
+    __slots__ = ("expected", "failures", "lines", "paused", "stuck", "tasks")
     lines: tuple[tuple[str, str, str], ...]
     tasks: tuple[str, ...]
     expected: int
     failures: tuple[Failure, ...]
     paused: str
+    stuck: tuple[str, ...]
 
     def __init__(
         self,
@@ -179,6 +184,7 @@ class Seen(Value):
         expected: int,
         failures: Sequence[Failure] = (),
         paused: str = "",
+        stuck: Sequence[str] = (),
     ) -> None:
         self._set(
             lines=tuple(lines),
@@ -186,6 +192,7 @@ class Seen(Value):
             expected=expected,
             failures=tuple(failures),
             paused=paused,
+            stuck=tuple(stuck),
         )
 
     @property
@@ -244,6 +251,7 @@ def wait(
     while True:
         try:
             seen = _ask(engine, target)
+            watch.free(engine, target.service, seen)
             heard = clock.now()
         except EngineError:
             if clock.now() - heard > SILENT_S:
@@ -276,10 +284,17 @@ class Watch:
         self._looked: dict[str, Failure] = {}
         self._known: list[Failure] = []
         self._forgiven: dict[str, int] = {}
+        self._given_up: set[str] = set()
 
     def lose_sight(self) -> None:
         """Nobody knows what happened meanwhile, so staying begins anew."""
         self._since = None
+
+    def free(self, engine: Docker, service: str, seen: Seen) -> None:
+        """Let an update go on that waits for a task of a node that is gone. Raises :class:`EngineError`."""
+        if not seen.is_there and not self._given_up.issuperset(seen.stuck):
+            renew(engine, service)
+            self._given_up.update(seen.stuck)
 
     def judge(self, engine: Docker, seen: Seen, now: float, *, forgiving: bool = False) -> Outcome | None:
         """Arrived, failed, or neither yet; the engine is asked what failed tasks printed."""
@@ -322,8 +337,7 @@ def undo(
         engine.remove_service(service)
         return None
     assert target is not None
-    now = engine.service(service)
-    engine.update_service(now, now["Spec"], rollback=True)
+    set_back(engine, engine.service(service), before)
     return wait(engine, target, timeout_s=timeout_s, clock=clock)
 
 
@@ -372,7 +386,8 @@ def look(
         and group[-1].get("DesiredState") == "running"
         and (target.replicas is not None or key in up)
     ]
-    return Seen(lines, counted, expected, list(failed.values()), _paused(service, target.generation))
+    paused = _paused(service, target.generation)
+    return Seen(lines, counted, expected, list(failed.values()), paused, stuck(service, mine, up))
 
 
 def _global_lines(

@@ -97,8 +97,8 @@ class Engine:
             self.fails = ""
         self.service_ = {
             **self.service_,
-            "Spec": self.service_["Before"] if rollback else dict(spec),
-            "Before": service["Spec"],
+            "Spec": self.service_["PreviousSpec"] if rollback else dict(spec),
+            "PreviousSpec": service["Spec"],
         }
 
     def remove_service(self, name: str) -> None:

@@ -20,6 +20,7 @@ from manyfest.deploy.converge import (
     undo,
     wait,
 )
+from manyfest.deploy.renewal import RENEWED
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound
 
@@ -71,9 +72,18 @@ class Engine:
         self.status: dict[str, Any] = {}
         self.output = ""
         self.done: list[str] = []
+        self.version = 7
+        self.spec: Mapping[str, Any] = {"Name": "web"}
+        self.previous: Mapping[str, Any] | None = None
 
     def service(self, name: str) -> dict[str, Any]:
-        return {"ID": name, "Version": {"Index": 7}, "Spec": {"Name": "web"}, "UpdateStatus": self.status}
+        return {
+            "ID": name,
+            "Version": {"Index": self.version},
+            "Spec": self.spec,
+            "PreviousSpec": self.previous,
+            "UpdateStatus": self.status,
+        }
 
     def nodes(self) -> list[dict[str, Any]]:
         return self.nodes_
@@ -89,8 +99,11 @@ class Engine:
             raise EngineError("no output")
         return self.output
 
-    def update_service(self, service: Mapping[str, Any], spec: Any, *, rollback: bool) -> None:
-        self.done.append(f"back {service['Version']['Index']}" if rollback else "update")
+    def update_service(self, service: Mapping[str, Any], spec: Any, *, rollback: bool = False) -> None:
+        assert service["Version"]["Index"] == self.version
+        self.done.append(f"back {self.version}" if rollback else f"update {spec.get('Labels')}")
+        self.version += 1
+        self.spec, self.previous = self.previous if rollback else spec, self.spec  # type: ignore[assignment]
 
     def remove_service(self, name: str) -> None:
         self.done.append(f"removed {name}")
@@ -244,12 +257,54 @@ def test_undo(clock: Fast) -> None:
     engine = Engine(
         clock, lambda at: [task("a", "running", generation=0), task("b", "running", generation=0)]
     )
+    engine.previous = {"Name": "web"}
     assert undo(cast("Docker", engine), "svc", None, None, timeout_s=9, clock=clock) is None
     old = Target("svc", 0, ["a", "b"])
     back = undo(cast("Docker", engine), "svc", {"Name": "web"}, old, timeout_s=9, clock=clock)
     assert back is not None
     assert back.ok
     assert engine.done == ["removed svc", "back 7"]
+
+
+def test_undo_after_another_change(clock: Fast) -> None:
+    """Swarm's way back leads to the last spec only."""
+    engine = Engine(
+        clock, lambda at: [task("a", "running", generation=0), task("b", "running", generation=0)]
+    )
+    engine.previous = {"Name": "web", "Labels": {"second": ""}}
+    before = {"Name": "web", "Labels": {"first": ""}}
+    back = undo(cast("Docker", engine), "svc", before, Target("svc", 0, ["a", "b"]), timeout_s=9, clock=clock)
+    assert back is not None
+    assert back.ok
+    assert engine.spec == before
+
+
+@pytest.mark.parametrize("state", ["new", "pending", "assigned", "preparing", "ready", "starting"])
+def test_an_update_that_waits_for_a_dead_node_is_begun_again(clock: Fast, state: str) -> None:
+    """Once for each task, as nothing but a label: otherwise it would never get further."""
+    engine = Engine(clock, lambda at: [task("b", state), *([task("a", "running")] if engine.done else [])])
+    engine.nodes_ = [node("a"), node("b", "down")]
+    engine.status = {"State": "updating"}
+    assert watch(engine).ok
+    assert engine.done == [f"update {{'{RENEWED}': '7'}}"]
+    assert engine.spec == {"Name": "web", "Labels": {RENEWED: "7"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "update", "other"),
+    [
+        ("shutdown", "updating", "starting"),  # Swarm has gone on
+        ("pending", "", "starting"),  # a new service: nobody waits for anybody
+        ("pending", "completed", "starting"),
+        ("pending", "updating", "running"),  # all has arrived
+    ],
+)
+def test_what_is_not_stuck_is_left_alone(clock: Fast, state: str, update: str, other: str) -> None:
+    engine = Engine(clock, lambda at: [task("b", state), task("a", other)])
+    engine.nodes_ = [node("a"), node("b", "down")]
+    engine.status = {"State": update} if update else {}
+    watch(engine, timeout_s=5)
+    assert engine.done == []
 
 
 def test_a_program_that_ends_well_has_still_ended() -> None:

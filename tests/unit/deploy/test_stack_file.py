@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from manyfest.deploy.renewal import RENEWED
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.environment import read_variables
 from manyfest.deploy.stack.file import Stack, read
@@ -398,6 +399,7 @@ def test_what_engines_fill_in_is_no_change() -> None:
     assert same(said, shown)
     assert not same(said, {**shown, "Mode": {"Replicated": {}}})
     assert not same(said, {**shown, "Labels": {"a": ""}})
+    assert same(said, {**shown, "Labels": {RENEWED: "7"}})
     two = [{"SecretID": "1", "File": {"Name": "a"}}, {"SecretID": "1", "File": {"Name": "b"}}]
     one_way, other = ({"ContainerSpec": {"Image": "a", "Secrets": each}} for each in (two, two[::-1]))
     assert same({**said, "TaskTemplate": one_way}, {**shown, "TaskTemplate": other})

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
 from tests.unit.deploy.test_converge import Fast, node, task
 
 from manyfest.deploy.converge import SETTLE_S, SILENT_S, Outcome, Target
+from manyfest.deploy.renewal import RENEWED
 from manyfest.deploy.stack.watch import wait_for_all
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound
@@ -23,12 +24,23 @@ class Engine:
     def __init__(self, script: Callable[[float], dict[str, list[dict[str, Any]]]]) -> None:
         self.clock, self.script = Fast(), script
         self.gone: tuple[str, ...] = ()
+        self.nodes_ = [node("a")]
+        self.updating: tuple[str, ...] = ()
+        self.renewed: list[str] = []
 
     def services(self) -> list[dict[str, Any]]:
-        return [{"ID": name, "Spec": {"Name": name}} for name in ("app", "db") if name not in self.gone]
+        return [self.service(name) for name in ("app", "db") if name not in self.gone]
+
+    def service(self, name: str) -> dict[str, Any]:
+        status = {"State": "updating"} if name in self.updating else {}
+        return {"ID": name, "Spec": {"Name": name}, "Version": {"Index": 7}, "UpdateStatus": status}
+
+    def update_service(self, service: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+        assert spec["Labels"] == {RENEWED: "7"}
+        self.renewed.append(service["ID"])
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [node("a")]
+        return self.nodes_
 
     def tasks(self) -> list[dict[str, Any]]:
         shown = self.script(self.clock.now())
@@ -68,6 +80,19 @@ def test_all_arrive() -> None:
         "db task 1 on host-a starting",
         "db task 1 on host-a running",
     ]
+
+
+def test_an_update_that_waits_for_a_dead_node_is_begun_again() -> None:
+    """Of that service only."""
+
+    def script(at: float) -> dict[str, list[dict[str, Any]]]:
+        here, there = task("a", "running", 1, slot=1), task("b", "assigned", slot=1)
+        return {"app": [there, here] if engine.renewed else [there], "db": [here]}
+
+    engine = Engine(script)
+    engine.nodes_, engine.updating = [node("a"), node("b", "down")], ("app", "db")
+    assert all(outcome.ok for outcome in watch(engine).values())
+    assert engine.renewed == ["app"]
 
 
 def test_what_fails_for_want_of_another_is_forgiven() -> None:

@@ -10,6 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.converge import POLL_S, Clock, Target
+from manyfest.deploy.renewal import set_back
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.plan import Standing, resolved
 from manyfest.deploy.stack.watch import wait_for_all
@@ -105,7 +106,7 @@ def undo(engine: Docker, book: Book, *, timeout_s: float, clock: Clock | None = 
                 continue
             now = engine.service(id)
             if not same(now["Spec"], before):  # Swarm may have gone back by itself
-                engine.update_service(now, now["Spec"], rollback=True)
+                set_back(engine, now, before)
             nodes = book.targets[name].nodes if name in book.targets else ()
             targets[name] = target_of(id, before, nodes)
         except Error as error:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from manyfest.deploy.renewal import RENEWED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -49,13 +51,15 @@ _WRITTEN_BY_ENGINES = ("ForceUpdate",)
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Do two ServiceSpecs mean the same? The number of forced updates does not matter."""
+    """Do two ServiceSpecs mean the same? How often either was forced or renewed does not matter."""
     return cleaned(one) == cleaned(other)
 
 
 def cleaned(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is empty, and without what is the same as nothing."""
+    """Without what is empty, what is the same as nothing, and the mark of a renewal."""
     found: dict[str, Any] = _without_empty(spec, "")
+    if labels := found.get("Labels"):
+        found["Labels"] = {key: text for key, text in labels.items() if key != RENEWED}
     for path, default in _DEFAULTS:
         _forget(found, path, default)
     again: dict[str, Any] = _without_empty(found, "")

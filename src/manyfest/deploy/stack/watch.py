@@ -44,6 +44,8 @@ def wait_for_all(
     while wanted:
         try:
             looks = _look(engine, wanted)
+            for name, seen in looks.items():
+                watches[name].free(engine, wanted[name].service, seen)
             heard = clock.now()
         except EngineError:
             if clock.now() - heard > SILENT_S:
