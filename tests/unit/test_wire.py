@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,20 @@ def test_resolve_location(target: str, expected: str) -> None:
     assert wire.resolve_location(base, target) == expected
 
 
+TARGETS = """
+/v2/a/blobs/uploads/1?_state=a.b-c_d%3D /v2/a /v2/./a /v2/../a /v2/a/.. //other.example/x ///x /x? /x?q#f /x#
+http://h.example http://h.example/ https://h.example:444/x?y=/z https://h.example/a/../b http://[::1]:5000/x https:/x
+HTTPS://h.example/x http://me@h.example/x ../x x ?q # ftp://h.example/x mailto:x /x;y=1
+"""
+
+
+@pytest.mark.parametrize("target", TARGETS.split())
+def test_an_address_is_joined_as_urllib_does(target: str) -> None:
+    """The short way is taken only where there is nothing to work out."""
+    for base in ("https://reg.example:5000/v2/a/blobs/uploads/", "http://127.0.0.1/v2/a?q=/b"):
+        assert wire._joined(base, target) == urljoin(base, target)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -174,6 +189,7 @@ def test_resolve_location(target: str, expected: str) -> None:
         ("ftp://reg.example/x?sig=hidden", "expected an http or https address"),
         ("https://reg.example:99999/x?sig=hidden", "expected an http or https address"),
         ("https://reg.example/a b?sig=hidden", "expected an http or https address"),
+        ("https:///x?sig=hidden", "expected an http or https address"),
         ("https://[bad/x?sig=hidden", "expected an http or https address"),
         ("https://127.0.0.²/x?sig=hidden", "expected an http or https address"),
         ("/é?sig=hidden", "expected an http or https address"),
@@ -266,3 +282,5 @@ def test_origins_compare_by_scheme_host_and_port() -> None:
     assert wire.origin("https://H.example") == wire.origin("https://h.example:443/x")
     assert wire.origin("http://h.example") != wire.origin("https://h.example")
     assert wire.origin("https://h.example:444") != wire.origin("https://h.example")
+    assert wire.origin("https://me:secret@h.example/x?y=/z") == wire.origin("https://h.example")
+    assert wire.origin("http://[::1]:5000/v2/") == ("http", "::1", 5000)
