@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from manyfest.cli.commands import inspect as inspect_command
-from manyfest.cli.parser import build as build_parser
 from manyfest.errors import CopyError, NotFound
 from manyfest.indexes.publish import publish
 from manyfest.indexes.spec import Entry, Spec
@@ -156,29 +154,3 @@ def test_a_repository_warms_the_connections_of_its_registry(monkeypatch: pytest.
     assert isinstance(store, CanWarm)
     store.warm(7)
     assert [(re.sub(r"^https?://", "", url), count) for url, count in asked] == [("localhost:5000", 7)]
-
-
-@pytest.mark.parametrize("words", [("--raw", "app:1"), ("app:1", "--raw")])
-def test_the_plain_form_of_inspect_means_what_argparse_reads(words: tuple[str, str]) -> None:
-    """It is told without argparse, and must not drift from it."""
-    parsed = vars(build_parser("inspect", inspect_command).parse(words))
-    parsed.pop("help")
-    plain = inspect_command.plain(("inspect", *words))
-    assert plain is not None
-    assert vars(plain) == parsed
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ("--json", "inspect", "--raw", "app"),
-        ("inspect", "--raw"),
-        ("inspect", "--raw", "--raw"),
-        ("inspect", "app", "image"),
-        ("inspect", "--raw", "--all"),
-        ("inspect", "--raw", "-v"),
-    ],
-)
-def test_any_other_form_of_inspect_goes_to_argparse(argv: tuple[str, ...]) -> None:
-    """Nothing is guessed."""
-    assert inspect_command.plain(argv) is None

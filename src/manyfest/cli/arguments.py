@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from manyfest.errors import InputError
-from manyfest.platforms import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from manyfest.indexes.spec import Override
+    from manyfest.platforms import Platform
 
 __all__ = ["add_gate", "add_override", "add_type", "override", "pairs", "platforms", "split"]
 
@@ -23,6 +23,8 @@ def split(values: Iterable[str] | None) -> list[str]:
 
 def platforms(values: Iterable[str] | None) -> tuple[Platform, ...]:
     """Platforms of a repeated or comma-separated option. Raises :class:`InvalidPlatform`."""
+    from manyfest.platforms import Platform
+
     return tuple(Platform.parse(text) for text in split(values))
 
 

@@ -111,8 +111,8 @@ def _dispatch(argv: Sequence[str], console: Console) -> int:
     command = rest[0]
     module = _load(command)
     code: int
-    # A command may tell its commonest form without argparse, whose import is a third of a short command.
-    if not leading and hasattr(module, "plain") and (plain := module.plain(rest)) is not None:
+    form = None if leading else getattr(module, "PLAIN", None)
+    if form is not None and (plain := form.told(rest[1:])) is not None:
         code = module.run(plain, console)
         return code
     from manyfest.cli.parser import HelpRequested, build
@@ -146,9 +146,9 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _load(command: str) -> ModuleType:
     if command not in COMMANDS:
         raise InputError(f"manyfest: no command {command!r}", hint=_suggestion(command))
-    import importlib
-
-    return importlib.import_module(module_of(command))
+    name = module_of(command)
+    __import__(name)  # importlib would take warnings along, which no short command needs
+    return sys.modules[name]
 
 
 def _suggestion(command: str) -> str:

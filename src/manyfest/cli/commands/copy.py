@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from manyfest.cli.arguments import platforms, split
+from manyfest.cli.plain import Plain
 from manyfest.errors import InputError
 from manyfest.reference import Reference, is_tag
 
@@ -24,6 +25,8 @@ EXAMPLES = (
     "manyfest copy ghcr.io/acme/app:1 oci:out:1 --platform linux/amd64 --platform linux/arm64",
     "manyfest copy ghcr.io/acme/app:1 docker-daemon:app:1 --platform linux/amd64",
 )
+
+PLAIN = Plain(("source", "target"), platform=None, flat=False, referrers=False, tag=None, dry_run=False)
 
 
 def configure(parser: CommandParser) -> None:
@@ -131,6 +134,8 @@ def _is_registry(target: str) -> bool:
 
 def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat: bool) -> Document:
     """Chosen platforms are a new index, with their attestations; ``flat`` is the image without a list around it."""
+    if not flat and not wanted:
+        return root
     from manyfest.indexes.select import image_for, keep
 
     if flat or (wanted and not root.is_index):
@@ -141,7 +146,7 @@ def _chosen(source: Source, root: Document, wanted: Sequence[Platform], *, flat:
 
             return image_for(source, root, host_platform())
         return image_for(source, root, wanted[0], strict=True) if wanted else root
-    return keep(root, wanted) if wanted else root
+    return keep(root, wanted)
 
 
 def _names(target: str, name: str, root: Document) -> list[str]:

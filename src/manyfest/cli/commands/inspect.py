@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from manyfest.cli.plain import Plain
 from manyfest.errors import AuthRequired, Forbidden, InputError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
     from manyfest.cli.console import Console
     from manyfest.cli.parser import CommandParser
@@ -26,6 +26,8 @@ EXAMPLES = (
     "manyfest inspect ghcr.io/acme/app:1.2 --attestation sbom --platform linux/arm64",
     "manyfest inspect -v --json debian:12",
 )
+
+PLAIN = Plain(("place",), {"--raw": "raw"}, image=None, platform="", all=False, attestation="", draft=False)
 
 
 def configure(parser: CommandParser) -> None:
@@ -49,20 +51,6 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="layers too; with --json docker's verbose shapes"
     )
-
-
-def plain(argv: Sequence[str]) -> argparse.Namespace | None:
-    """The arguments of ``inspect REF --raw`` and nothing else, told without argparse, which costs a third of it."""
-    names = [word for word in argv[1:] if word != "--raw"]
-    if len(argv) != 3 or len(names) != 1 or names[0].startswith("-"):
-        return None
-    from types import SimpleNamespace
-
-    texts = dict.fromkeys(("attestation", "config", "docker_cfg", "password", "platform", "username"), "")
-    flags = dict.fromkeys(
-        ("all", "debug", "draft", "insecure", "json", "plain_http", "quiet", "verbose"), False
-    )
-    return SimpleNamespace(place=names[0], image=None, **texts, **{**flags, "raw": True})  # type: ignore[return-value]
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from manyfest.cli.arguments import platforms
+from manyfest.cli.plain import Plain
 from manyfest.cli.render import plural, printable, size, table
 from manyfest.errors import InputError
 
@@ -27,6 +28,18 @@ EXAMPLES = (
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SHOWN = 5
 _WORDS = {"starts": "yes", "fails": "NO", "second": "not everywhere", "nothing": "no command"}
+
+PLAIN = Plain(
+    ("place",),
+    platform=None,
+    expect=None,
+    strict=False,
+    sarif=False,
+    no_cache=False,
+    notes=False,
+    allow="",
+    max_bytes="64G",
+)
 
 
 def configure(parser: CommandParser) -> None:
