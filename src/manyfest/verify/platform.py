@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from manyfest.verify import windows
 from manyfest.verify.checks import ERROR, NOTE, WARNING, Finding, Findings
 from manyfest.verify.checks_files import check_files
 from manyfest.verify.entry import Start, command_of, environment_of, start
@@ -68,13 +67,21 @@ def _look_inside(
     # With a layer missing, what seems not to be there may be in it.
     follow = platform.os in ("linux", "windows") and complete
     if follow:
-        begun = start(programs, settings) if platform.os == "linux" else windows.start(programs, settings)
+        begun = _started(programs, settings)
         _add_start(platform, begun, tree, digests, findings)
     counts = check_files(programs, begun, digests, findings, complete=complete)
     if follow and not any(command_of(settings)):
         message = "the image names no command, so it needs one on the command line"
         findings.add("MF301", message, NOTE, platform=str(platform))
     return (begun if follow else None), counts
+
+
+def _started(programs: Programs, settings: dict[str, Any]) -> Start:
+    if programs.platform.os != "windows":
+        return start(programs, settings)
+    from manyfest.verify import windows  # few look at those
+
+    return windows.start(programs, settings)
 
 
 def _add_start(
