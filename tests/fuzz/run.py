@@ -42,11 +42,12 @@ def config(data: bytes) -> None:
 
 def layer(data: bytes) -> None:
     """A layer's archive, in small pieces, and the tree it makes."""
-    from manyfest.verify import walk
+    from manyfest.verify import runs, walk
     from manyfest.verify.tree import Tree
 
     # A fuzzer does not guess check sums, and would see nothing behind them.
     walk.check_sum = lambda header: None  # type: ignore[attr-defined]
+    runs.is_sum_plain = bytes.isascii  # type: ignore[attr-defined,assignment]
     read = walk.walk((data[i : i + 700] for i in range(0, len(data), 700)), "sha256:" + "0" * 64)
     tree = Tree([read])
     for path, _ in list(tree.files())[:100]:

@@ -14,14 +14,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RECORD", "Tape", "check_sum", "name_of", "number", "records"]
+__all__ = [
+    "RECORD",
+    "Tape",
+    "check_sum",
+    "is_sum_plain",
+    "is_unheeded",
+    "mode_and_owner",
+    "name_of",
+    "number",
+    "records",
+    "size_of",
+]
 
 RECORD = 512
 """Bytes of a header; content is padded to a multiple of it."""
 
+_HEEDED = frozenset((b"path", b"linkpath", b"size", b"uid"))
+
 
 class Tape:
-    """Bytes in order, in pieces as they come: taken, peeked at, or passed over without being copied."""
+    """Bytes in order, in pieces as they come: taken, or passed over without being copied."""
 
     __slots__ = ("at", "piece", "pieces")
 
@@ -46,10 +59,6 @@ class Tape:
             left -= len(part)
             parts.append(part)
         return b"".join(parts)
-
-    def peek(self, count: int) -> bytes:
-        """The next bytes, which stay the next; fewer where the piece at hand ends, perhaps none."""
-        return self.piece[self.at : self.at + count]
 
     def some(self, most: int) -> memoryview:
         """What is at hand of the next bytes, at least one, at most so many; empty at the end. Not a copy."""
@@ -117,17 +126,23 @@ def _octal(field: bytes) -> int:
 
 def check_sum(header: bytes) -> None:
     """Raises ValueError for a header that is none."""
-    # Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521.
-    if ((zlib.adler32(header) & 0xFFFF) - _expected(header[148:156])) % 65521:
-        stored = _octal(header[148:156])
-        if not _is_sum_right(header, stored):
-            raise ValueError("a header whose check sum is wrong")
+    if not is_sum_plain(header) and not _is_sum_right(header, _octal(header[148:156])):
+        raise ValueError("a header whose check sum is wrong")
+
+
+def is_sum_plain(header: bytes) -> bool:
+    """Is the check sum right, and the header one for which a short way tells? Raises ValueError for no number.
+
+    Adler-32 adds bytes up at the speed of C: its low half is 1 + the sum, modulo 65521. The sum of 512 bytes that are
+    all ASCII is less than that.
+    """
+    return header.isascii() and zlib.adler32(header) & 0xFFFF == _adler_of(header[148:156])
 
 
 @lru_cache(maxsize=16384)
-def _expected(field: bytes) -> int:
-    """What Adler-32 makes of a header with this check sum, whose own bytes count as blanks."""
-    return _octal(field) + 1 + sum(field) - 8 * 32
+def _adler_of(field: bytes) -> int:
+    """One more than the sum of a header with this check sum, whose own bytes count as blanks there."""
+    return _octal(field) + 1 + sum(field) - 8 * ord(" ")
 
 
 def _is_sum_right(header: bytes, stored: int) -> bool:
@@ -136,8 +151,23 @@ def _is_sum_right(header: bytes, stored: int) -> bool:
     return stored in (sum(blanked), sum(c - 256 if c > 127 else c for c in blanked))
 
 
+def size_of(header: bytes) -> int:
+    """How many bytes a header says that follow. Raises ValueError."""
+    digits = header[124:135]
+    # As nearly all are: its digits can only be octal ones, or none that int() takes.
+    if digits.isdigit() and header[135] in b"\0 ":
+        return int(digits, 8)
+    return number(header[124:136])
+
+
+@lru_cache(maxsize=4096)
+def mode_and_owner(fields: bytes) -> tuple[int, int]:
+    """The first two numbers of a header (bytes 100 to 116), which many files share. Raises ValueError."""
+    return number(fields[:8]) & 0o7777, number(fields[8:])
+
+
 def records(data: bytes) -> dict[bytes, bytes]:
-    """``length key=value`` lines. Raises ValueError."""
+    """``length key=value`` lines, those of :data:`_HEEDED`. Raises ValueError for any that is none."""
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data) and data[at]:
@@ -150,6 +180,13 @@ def records(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = data[blank + 1 : end - 1].partition(b"=")
         if not equals:
             raise ValueError("a bad extended header")
-        found[key] = value
+        if key in _HEEDED or key.startswith(b"GNU.sparse."):
+            found[key] = value
         at = end
     return found
+
+
+@lru_cache(maxsize=4096)
+def is_unheeded(data: bytes) -> bool:
+    """Does an extended header say nothing that matters here? Raises ValueError as :func:`records` does."""
+    return not records(data)

@@ -13,7 +13,8 @@ here, and what it reads leniently is read alike, so that nothing can be in the i
 from __future__ import annotations
 
 from manyfest.errors import InvalidDocument, TooLarge
-from manyfest.verify.archives import ENDINGS, MAGIC, Scan, facts_of
+from manyfest.verify.archives import ENDINGS, Scan, facts_of
+from manyfest.verify.archives import MAGIC as ZIP
 from manyfest.verify.facts import Kept
 from manyfest.verify.kinds import HEAD, read_facts, wanted
 from manyfest.verify.layers import (
@@ -32,8 +33,9 @@ from manyfest.verify.layers import (
     clean_path,
 )
 from manyfest.verify.packages import MAX_DATABASE, is_database, reduced
+from manyfest.verify.runs import KEPT_FOLDERS, MAGIC, ordinary_files
 from manyfest.verify.streams import MAX_UNPACKED, Unpacked
-from manyfest.verify.tape import RECORD, Tape, check_sum, name_of, number, records
+from manyfest.verify.tape import RECORD, Tape, check_sum, mode_and_owner, name_of, number, records, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,18 +64,11 @@ MAX_KEPT = 16 * 1024 * 1024
 """Characters of text kept of one layer."""
 
 _MAX_TEXT = 64 * 1024
-_KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/", "usr/lib/os-release")
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": CHARACTER, b"4": BLOCK}
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
 _HEADER_ONLY = b"123456"
 _LINKS = b"12"
 _SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf", "etc/os-release", "usr/lib/os-release")
-
-# First bytes of what may run: ELF, scripts, PE, Mach-O in its six spellings (one is also a Java class), zip and jar.
-_MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
-_MAGIC += (b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
-_MAGIC += (b"\xca\xfe\xba", b"\xbe\xba\xfe\xca", b"\xbf\xba\xfe\xca")
-_FIRST = frozenset(magic[0] for magic in (*_MAGIC, MAGIC))
 
 
 def read_layer(stream: Readable, descriptor: Descriptor, place: str = "", limit: int = MAX_UNPACKED) -> Layer:
@@ -119,6 +114,8 @@ class _Walker:
     def run(self) -> None:
         """Header after header, to the two empty ones or to the end."""
         while True:
+            if not (self._pax or self._long_name or self._long_link):
+                self._ordinary()
             header = self.tape.take(RECORD)
             if len(header) < RECORD:
                 if header.strip(b"\0"):
@@ -130,16 +127,26 @@ class _Walker:
                 raise ValueError("an empty header among the others")
             self._member(header)
 
+    def _ordinary(self) -> None:
+        """Most files, all that are next on the tape."""
+        before = len(self.layer.entries)
+        names = ordinary_files(self.tape, self.layer.entries)
+        self._counted(len(self.layer.entries) - before)
+        self._weigh(names)
+
+    def _counted(self, count: int) -> None:
+        self._count += count
+        if self._count > MAX_ENTRIES:
+            raise TooLarge(f"layer {self.layer.digest[7:19]} has more than {MAX_ENTRIES} entries")
+
     def _member(self, header: bytes) -> None:
         check_sum(header)
         kind = header[156:157]
-        size = number(header[124:136])
+        size = size_of(header)
         if kind in b"LKxg":
             self._extended(kind, size)
             return
-        self._count += 1
-        if self._count > MAX_ENTRIES:
-            raise TooLarge(f"layer {self.layer.digest[7:19]} has more than {MAX_ENTRIES} entries")
+        self._counted(1)
         if self._pax or self._long_name or self._long_link:
             name, link, size = self._extras(header, size)
         else:
@@ -209,7 +216,8 @@ class _Walker:
         if letter is None or not path or (".wh." in path and self._whiteout(path)):
             self._skip(size)
             return
-        entry = Entry(letter, number(header[100:108]) & 0o7777, size, owner=self._owner(header))
+        mode, owner = self._mode_and_owner(header)
+        entry = Entry(letter, mode, size, owner=owner)
         if letter == FILE:
             self._content(path, entry, sparse)
         else:
@@ -228,10 +236,11 @@ class _Walker:
             self.layer.whiteouts.setdefault(hidden, WHITEOUT)
         return True
 
-    def _owner(self, header: bytes) -> int:
-        if self._pax and b"uid" in self._pax and self._pax[b"uid"].isdigit():
-            return int(self._pax[b"uid"][:10])
-        return number(header[108:116])
+    def _mode_and_owner(self, header: bytes) -> tuple[int, int]:
+        uid = self._pax.get(b"uid", b"")
+        if uid.isdigit():
+            return number(header[100:108]) & 0o7777, int(uid[:10])
+        return mode_and_owner(header[100:116])
 
     def _link(self, path: str, entry: Entry, link: bytes) -> None:
         target = link.decode("utf-8", "surrogateescape")
@@ -276,20 +285,16 @@ class _Walker:
         if not size or sparse:
             self._skip(size)
             return
-        if path.startswith(_KEPT_FOLDERS) and self._is_kept(path, size):
+        if path.startswith(KEPT_FOLDERS) and self._is_kept(path, size):
             data = self._taken(size)
             entry.text = reduced(path, data) if is_database(path) else data.decode("utf-8", "replace")
             self.kept += len(entry.text)
             self._skip(-size % RECORD, padded=True)
             return
-        head = self.tape.peek(4)
-        if len(head) == 4 <= size and head[0] not in _FIRST:
-            self._skip(size + -size % RECORD, padded=True)  # as most files: told by one byte, and passed over
-            return
         head = self._taken(min(4, size))
-        if head == MAGIC and path.endswith(ENDINGS):
+        if head == ZIP and path.endswith(ENDINGS):
             self._archive(path, entry, head)
-        elif head.startswith(_MAGIC):
+        elif head.startswith(MAGIC):
             entry.raw_facts = self._facts(head, size)
         else:
             self._skip(size - len(head) + -size % RECORD, padded=True)
