@@ -46,11 +46,12 @@ def check_files(
     nothing is said to be missing. Returns counts for the report."""
     checker = _Checker(programs, start, layers, findings)
     checker.complete = complete
+    files = 0
     for path, node in programs.tree.files():
-        checker.counts["files"] += 1
-        facts = node.entry.facts
-        if facts is not None:
+        files += 1
+        if node.entry.raw_facts is not None and (facts := node.entry.facts) is not None:
             checker.file(path, node, facts)
+    checker.counts["files"] = files
     checker.finish()
     return checker.counts
 

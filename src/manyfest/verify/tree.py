@@ -195,7 +195,9 @@ class Tree:
 
     def _put(self, path: str, entry: Entry, position: int) -> None:
         folder, _, name = path.rpartition("/")
-        parent = self._folder(folder, position)
+        known, parent = self._parent  # members come in order: most are in the folder of the one before
+        if parent is None or known != folder:
+            parent = self._folder(folder, position)
         if parent is None or parent.children is None:
             return
         if entry.kind == HARD:
@@ -215,10 +217,24 @@ class Tree:
             self._parent = ("", self.root)  # what was known of folders may have changed
 
     def _folder(self, path: str, position: int) -> Node | None:
-        """The folder a member goes into, made if it is not there. The last answer is kept: members come in order."""
-        known, node = self._parent
-        if known == path and node is not None:
-            return node
+        """The folder a member goes into, made if it is not there. The last answer is kept."""
+        node = self._straight(path)
+        if node is None:
+            node = self._found_or_made(path, position)
+        self._parent = (path, node)
+        return node
+
+    def _straight(self, path: str) -> Node | None:
+        """The folder, if it is there and no link is on the way to it, as nearly always."""
+        node = self.root
+        for part in path.split("/") if path else ():
+            child = node.children.get(part) if node.children is not None else None
+            if child is None:
+                return None
+            node = child
+        return node if node.children is not None else None
+
+    def _found_or_made(self, path: str, position: int) -> Node | None:
         found = self.find(path)
         node = found.node
         if found.links and path not in self._through:
@@ -233,27 +249,25 @@ class Tree:
             node = self._made(path, position)
         elif found.why:
             self._odd(position, "MF504", path, f"files in /{found.path}, which is no directory ({found.why})")
-        self._parent = (path, node)
         return node
 
     def _made(self, path: str, position: int) -> Node | None:
         at = ""
         node: Node | None = self.root
+        links: tuple[Link, ...] = ()
         for part in path.split("/"):
             at = f"{at}/{part}" if at else part
-            found = self.find(at)
-            if (
-                found.node is None
-                and found.why == "missing"
-                and node is not None
-                and node.children is not None
-            ):
-                if found.links:
+            child = node.children.get(part) if node is not None and node.children is not None else None
+            if child is not None and child.children is not None:
+                node = child
+            elif child is None and node is not None and node.children is not None:
+                if links:
                     return None  # through a link that leads nowhere
-                node.children[part] = Node(Entry(DIRECTORY), position)
-                node = node.children[part]
+                made = node.children[part] = Node(Entry(DIRECTORY), position)
+                node = made
             else:
-                node = found.node
+                found = self.find(at)
+                node, links = found.node, found.links
         return node
 
     def _odd(self, position: int, check: str, path: str, message: str) -> None:

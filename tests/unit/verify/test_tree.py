@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,3 +134,17 @@ def test_any_layers_make_a_tree(layers: list[dict[str, str]], path: str) -> None
     for real, node in found.files():
         assert found.find(f"/{real}").node is node
     found.find(path)
+
+
+@pytest.mark.property
+@settings(max_examples=200, deadline=None)
+@given(LAYERS)
+def test_the_straight_way_to_a_folder_is_a_short_cut_only(layers: list[dict[str, str]]) -> None:
+    """With every folder looked up through what may be links, the same tree and the same oddities come out."""
+    found = tree(*layers)
+    with mock.patch.object(Tree, "_straight", return_value=None):
+        slowly = tree(*layers)
+    assert [(path, node.layer) for path, node in found.files()] == [
+        (path, node.layer) for path, node in slowly.files()
+    ]
+    assert found.oddities == slowly.oddities
