@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT", "Cache", "default_folder"]
 
-VERSION = 11
+VERSION = 12
 """Goes up when readers see more, write otherwise, or files are judged otherwise: older ones then age out unread."""
 
 LIMIT = 256 * 1024 * 1024

@@ -57,8 +57,13 @@ class Entry:
             self.raw_facts = Facts.from_json(self.raw_facts)
         return self.raw_facts
 
+    @property
+    def has_more(self) -> bool:
+        """Is there more to say than its kind, mode and size?"""
+        return bool(self.link or self.owner or self.text or self.raw_facts is not None)
+
     def to_json(self) -> list[Any]:
-        """Short, since a layer may have a hundred thousand of these."""
+        """Its fields, as far as there is something in them."""
         facts = self.raw_facts.to_json() if isinstance(self.raw_facts, Facts) else self.raw_facts
         shown: list[Any] = [self.kind, self.mode, self.size, self.link, self.owner, facts, self.text]
         while shown and not shown[-1]:
@@ -122,7 +127,7 @@ class Layer:
             "diff_id": self.diff_id,
             "unpacked": self.unpacked,
             "packing": self.packing,
-            "entries": {path: entry.to_json() for path, entry in self.entries.items()},
+            "entries": _columns(self.entries),
             "whiteouts": self.whiteouts,
             "oddities": [[o.check, o.path, o.message] for o in self.oddities],
         }
@@ -136,13 +141,31 @@ class Layer:
             str(shown["diff_id"]),
             int(shown["unpacked"]),
             str(shown["packing"]),
-            {path: Entry(*fields) for path, fields in shown["entries"].items()},
+            _entries_of(shown["entries"]),
             shown["whiteouts"],
             [Oddity(*fields) for fields in shown["oddities"]],
         )
 
     def __repr__(self) -> str:
         return f"Layer({self.digest[:19]}, {len(self.entries)} entries)"
+
+
+def _columns(entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """What all entries have, column by column, and what few have by path: half the work of a list for each."""
+    listed = entries.values()
+    return {
+        "paths": list(entries),
+        "kinds": "".join([entry.kind for entry in listed]),
+        "modes": [entry.mode for entry in listed],
+        "sizes": [entry.size for entry in listed],
+        "more": {path: entry.to_json()[3:] for path, entry in entries.items() if entry.has_more},
+    }
+
+
+def _entries_of(columns: Mapping[str, Any]) -> dict[str, Entry]:
+    more: dict[str, list[Any]] = columns["more"]
+    rows = zip(columns["paths"], columns["kinds"], columns["modes"], columns["sizes"], strict=True)
+    return {path: Entry(kind, mode, size, *more.get(path, ())) for path, kind, mode, size in rows}
 
 
 def clean_path(name: str) -> str | None:

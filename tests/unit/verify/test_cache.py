@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from pathlib import Path
@@ -54,6 +55,22 @@ def test_damaged_files_are_as_good_as_none(tmp_path: Path, content: bytes) -> No
     assert cache.layer(DIGEST) is None
     cache.keep_layer(layer({}, DIGEST))
     assert cache.layer(DIGEST) is not None
+
+
+@pytest.mark.parametrize(
+    "change", [{"kinds": "f"}, {"sizes": []}, {"paths": None}, {"more": [1]}, {"more": {"a": [""] * 9}}]
+)
+def test_entries_that_do_not_fit_together_are_as_good_as_none(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    """A column too short, one that is none, and more than an entry has."""
+    kept = layer({"a": "text", "b": "-> a"}, DIGEST)
+    shown = kept.to_json()
+    shown["entries"].update(change)
+    cache = Cache(str(tmp_path))
+    cache.keep_layer(kept)
+    only(tmp_path).write_bytes(zlib.compress(json.dumps(shown).encode()))
+    assert cache.layer(DIGEST) is None
 
 
 def test_a_file_under_another_name_is_not_taken(tmp_path: Path) -> None:
