@@ -39,6 +39,7 @@ FREE = 256 * 1024**2
 """Plain bytes before the ratio counts: a layer of zeros is silly, but harmless."""
 
 _READ = 512 * 1024
+_ALLOCATED = 4 * 1024 * 1024
 _FEED = 64 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -55,6 +56,9 @@ class Unpacked:
     def __init__(
         self, stream: Readable, descriptor: Descriptor, place: str = "", limit: int = MAX_UNPACKED
     ) -> None:
+        # glibc's allocator keeps what is freed up to twice the size of the largest block that it has given back to the
+        # system (mallopt(3), M_MMAP_THRESHOLD). Without one, every other piece is memory that the kernel has to clear.
+        bytes(_ALLOCATED)
         self._place = f"{place}: " if place else ""
         self._name = descriptor.digest.short
         self._stream = Verified(stream, descriptor, place)
