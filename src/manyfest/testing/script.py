@@ -230,6 +230,9 @@ class ScriptedRegistry:
                 self.connections += 1
                 self._open.add(sock)
                 number = self.connections
+                late = self._stopped.is_set()
+            if late:
+                _shut(sock)  # close() may have looked already
             self._spawn(self._serve, sock, number)
 
     def _serve(self, plain: socket.socket, number: int) -> None:
@@ -241,6 +244,9 @@ class ScriptedRegistry:
                 with self._lock:
                     self._open.discard(plain)
                     self._open.add(sock)
+                    late = self._stopped.is_set()
+                if late:
+                    return  # close() may have looked at the one that is no more
             with sock.makefile("rb") as stream:
                 while self._one(sock, stream, number):
                     pass
