@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import pytest
 
 from manyfest.errors import InputError, Unreachable
+from manyfest.stores.registry.connections import _Dial
 from manyfest.stores.registry.transport import Cut, Headers, HTTPTransport, Request, Response
 from manyfest.testing.script import Answer, Received, ScriptedRegistry
 
@@ -459,6 +462,58 @@ def test_warmed_connections_are_the_ones_used(connect: Connect, registry: Script
     for thread in threads:
         thread.join(10)
     assert (results, registry.connections) == ([b"x"] * 4, 4)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_warming_looks_a_name_up_once(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """However many connections are opened; a name server that does not answer is waited for once and no more."""
+    look_up, asked = socket.getaddrinfo, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments[0])
+        if fails:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(*arguments, **options)
+
+    registry.on("GET", "/v2/", Answer(200, b"x"))
+    monkeypatch.setattr(socket, "getaddrinfo", counted)
+    transport = connect()
+    transport.warm(registry.url, 4)
+    if fails:
+        with pytest.raises(Unreachable, match="cannot be resolved"):
+            ask(transport, registry)
+    else:
+        assert ask(transport, registry) == b"x"
+    for thread in threading.enumerate():
+        if "_warm_all" in thread.name:
+            thread.join(10)
+    # Who asks, after warming has failed, looks for itself.
+    assert len(asked) == (2 if fails else 1)
+
+
+def test_the_first_warmed_connection_is_not_held_back(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a near network a request goes out while the others are still being begun."""
+    answered = threading.Event()
+    begin = _Dial._begin
+    begun: list[object] = []
+
+    def slow(dial: _Dial) -> None:
+        if begun:
+            assert answered.wait(10)
+        begun.append(dial)
+        begin(dial)
+
+    monkeypatch.setattr(_Dial, "_begin", slow)
+    monkeypatch.setattr(_Dial, "is_over", lambda _: True)  # as it is when the machine is not busy
+    registry.on("GET", "/v2/", Answer(200, b"x"))
+    transport = connect()
+    transport.warm(registry.url, 3)
+    assert ask(transport, registry) == b"x"
+    answered.set()
 
 
 def test_warming_a_dead_host_disturbs_nobody(connect: Connect, registry: ScriptedRegistry) -> None:

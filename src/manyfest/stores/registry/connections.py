@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import ssl
     import threading
     from collections.abc import Callable
+    from typing import Any
 
     from manyfest.stores.registry.hosts import HostPolicy
     from manyfest.stores.registry.proxies import Proxy
@@ -140,15 +141,15 @@ class Pool:
 
     def _warm_all(self, address: Address, count: int) -> None:
         if address.scheme == "http":
-            # All are begun before the first is waited for, so their round trips are one.
-            for finish in [self._begun(address) for _ in range(count)]:
-                self._warm_one(address, finish)
+            self._warm_plain(address, count)
             return
         import threading
 
+        dial = None
         for left in range(count, 0, -1):
             # A handshake waits for its answers: each in a thread of its own, the last in this one.
-            work = (address, lambda: self.open(address))
+            dial = self._dial(address, self._timeout_s, dial)
+            work = (address, dial)
             try:
                 if left > 1:
                     threading.Thread(target=self._warm_one, args=work, daemon=True).start()
@@ -157,23 +158,23 @@ class Pool:
                 pass  # no thread can be started: one after another, then
             self._warm_one(*work)
 
-    def _begun(self, address: Address) -> Callable[[], Connection]:
-        """Begin to connect; what is returned waits for it."""
-        try:
-            dial = self._dial(address, self._timeout_s)
-        except Unreachable as error:
-            failure = error
+    def _warm_plain(self, address: Address, count: int) -> None:
+        """All are begun before one is waited for, so their round trips are one.
 
-            def fail() -> Connection:
-                raise failure
+        On a near network the first is there at once, and the request that waits for it need not wait for the others.
+        """
+        first = self._dial(address, self._timeout_s)
+        near = first.is_over()
+        if near:
+            self._warm_one(address, first)
+        others = [self._dial(address, self._timeout_s, first) for _ in range(count - 1)]
+        for dial in others if near else [first, *others]:
+            self._warm_one(address, dial)
 
-            return fail
-        return lambda: self._finished(dial, address, self._timeout_s)
-
-    def _warm_one(self, address: Address, opened: Callable[[], Connection]) -> None:
+    def _warm_one(self, address: Address, dial: _Dial) -> None:
         connection = None
         try:
-            connection = opened()
+            connection = self._finished(dial, address, self._timeout_s)
         except Unreachable:
             pass  # only a hint was followed; the request that needs the connection meets the error and tells it
         finally:
@@ -206,11 +207,11 @@ class Pool:
         patience_s = self._timeout_s if timeout_s is None else timeout_s
         return self._finished(self._dial(address, patience_s), address, patience_s)
 
-    def _dial(self, address: Address, patience_s: float) -> _Dial:
+    def _dial(self, address: Address, patience_s: float, known: _Dial | None = None) -> _Dial:
         proxy = self.proxy(address)
         if proxy is None:
-            return _Dial(address.host, address.port, str(address), patience_s)
-        return _Dial(proxy.host, proxy.port, f"proxy {proxy.name} ({proxy.variable})", patience_s)
+            return _Dial(address.host, address.port, str(address), patience_s, known)
+        return _Dial(proxy.host, proxy.port, f"proxy {proxy.name} ({proxy.variable})", patience_s, known)
 
     def _finished(self, dial: _Dial, address: Address, patience_s: float) -> Connection:
         try:
@@ -258,22 +259,43 @@ def default_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-class _Dial:
-    """A connection that is being made: begun at once, so that other work can be done until :meth:`finish`."""
+_UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 
-    def __init__(self, host: str, port: int, peer: str, timeout_s: float) -> None:
+
+class _Dial:
+    """A connection that is being made: begun at once, so that other work can be done until :meth:`finish`.
+
+    ``known`` is another one to the same place, whose name need not be looked up again.
+    """
+
+    def __init__(self, host: str, port: int, peer: str, timeout_s: float, known: _Dial | None = None) -> None:
         self._peer = peer
         self._timeout_s = timeout_s
         self._sock: socket.socket | None = None
         self._code = 0
-        with _Translated(peer, timeout_s):
-            found = socket.getaddrinfo(_encoded(host), port, type=socket.SOCK_STREAM)
-            self._ways = [(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+        self._found: list[tuple[int, int, int, Any]] = known._found if known is not None else []
+        self._failure: OSError | UnicodeError | None = None
+        if known is not None and not self._found:
+            self._failure = known._failure
+            return
+        try:
+            if known is None:
+                found = socket.getaddrinfo(_encoded(host), port, type=socket.SOCK_STREAM)
+                self._found = [(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+            self._ways = list(self._found)
             self._begin()
+        except (OSError, UnicodeError) as error:
+            self._failure = error
+
+    def is_over(self) -> bool:
+        """Would :meth:`finish` return, or raise, at once?"""
+        return self._sock is None or self._code not in _UNDER_WAY or _is_decided(self._sock, 0)
 
     def finish(self) -> socket.socket:
         """The connected socket; every address that the name has is tried. Raises :class:`Unreachable`."""
         with _Translated(self._peer, self._timeout_s):
+            if self._failure is not None:
+                raise self._failure
             while True:
                 try:
                     return self._connected()
@@ -298,16 +320,21 @@ class _Dial:
     def _connected(self) -> socket.socket:
         sock = self._sock
         assert sock is not None
-        if self._code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
-            waiting = select.poll()
-            waiting.register(sock, select.POLLOUT)
-            if not waiting.poll(self._timeout_s * 1000):
+        if self._code in _UNDER_WAY:
+            if not _is_decided(sock, self._timeout_s):
                 raise TimeoutError
             self._code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._code:
             raise OSError(self._code, os.strerror(self._code))
         sock.settimeout(self._timeout_s)
         return sock
+
+
+def _is_decided(sock: socket.socket, timeout_s: float) -> bool:
+    """Has the attempt to connect succeeded or failed, within so many seconds?"""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLOUT)
+    return bool(waiting.poll(timeout_s * 1000))
 
 
 def _encoded(host: str) -> str | bytes:
