@@ -23,6 +23,15 @@ def test_one_item_runs_without_a_thread() -> None:
     assert Pool().map(lambda _: threading.current_thread(), [0]) == [threading.current_thread()]
 
 
+def test_one_worker_is_the_caller() -> None:
+    """One after another, and what fails is raised before the next one begins."""
+    done: list[int] = []
+    assert Pool(1).map(lambda _: threading.current_thread(), range(3)) == [threading.current_thread()] * 3
+    with pytest.raises(ZeroDivisionError):
+        Pool(1).map(lambda n: done.append(6 // n), [2, 0, 1])
+    assert done == [3]
+
+
 def test_a_failure_stops_transfers_under_way_and_is_the_one_shown() -> None:
     """An endless stream in another thread ends, and the cause is raised, not the consequence."""
     pool = Pool(2)

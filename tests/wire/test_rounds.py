@@ -18,8 +18,8 @@ from manyfest.errors import CopyError, NotFound
 from manyfest.indexes.publish import publish
 from manyfest.indexes.spec import Entry, Spec
 from manyfest.stores.base import CanWarm
-from manyfest.stores.copy import copy
-from manyfest.testing.images import make_image, make_index
+from manyfest.stores.copy import ASK_FIRST, copy
+from manyfest.testing.images import make_image, make_index, random_bytes
 from manyfest.testing.inprocess import InProcess
 
 if TYPE_CHECKING:
@@ -114,6 +114,18 @@ def test_copy_to_another_registry_reads_while_the_target_is_told(registry: InPro
     source = registry.store()
     root = source.resolve("list")
     there.hook = registry.hook = rounds = Rounds(7, 24, 12, 6, 1)
+    copy(source, root, there.store(), ["1"])
+    assert rounds.left == 0
+
+
+def test_a_big_blob_too_is_asked_for_while_the_target_is_told(registry: InProcess) -> None:
+    """The new name; is the layer there, and the config as above; the layer likewise, the config sent; the rest."""
+    source, there = registry.store(), InProcess()
+    files = {"/big": (random_bytes(2 * ASK_FIRST), 0o644)}
+    image = make_image(source, "linux/amd64", files=files, tag="big")
+    root = source.resolve("big")
+    assert root.digest == image.digest
+    there.hook = registry.hook = rounds = Rounds(1, 3, 3, 1, 1)
     copy(source, root, there.store(), ["1"])
     assert rounds.left == 0
 

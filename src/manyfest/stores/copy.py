@@ -186,7 +186,8 @@ def copy(
         lambda: plan([(source, root)], pool, referrers=referrers),
         lambda: _older(target, names),
     ]
-    made, older = Pool(2).map(lambda step: step(), steps)
+    # The plan of a single image asks nobody, so nothing is gained by a thread.
+    made, older = Pool(2 if root.is_index or referrers else 1).map(lambda step: step(), steps)
     assert isinstance(made, Plan)
     if isinstance(older, Descriptor):
         same = older.digest == root.digest
@@ -291,7 +292,7 @@ def _move_blob(
         tell(event)
 
     content = _from_source(source, blob, pool, count)
-    if isinstance(source, CanWarm) and isinstance(target, CanWarm) and 0 < blob.size < ASK_FIRST:
+    if isinstance(source, CanWarm) and isinstance(target, CanWarm) and blob.size:
         ahead = _Ahead(content)
         try:
             _on_target(lambda: target.put(plain, ahead), target, f"writing {blob.digest}")
@@ -327,7 +328,7 @@ def _from_source(source: Source, blob: Descriptor, pool: Pool, tell: Callable[[E
 class _Ahead:
     """An opener that asks a distant source at once, while a distant target is told that content will come.
 
-    One round trip less for each small blob; for a big one it does not count. ``close`` gives back what was not opened.
+    One round trip less for each blob. ``close`` gives back what was not opened.
     """
 
     def __init__(self, content: Opener) -> None:

@@ -49,9 +49,9 @@ class Pool:
         self._stop = threading.Event()
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """``[work(item) for item in items]``, side by side. A single item runs right here, without a thread."""
+        """``[work(item) for item in items]``, side by side. One item, or worker, runs right here, without a thread."""
         todo = list(items)
-        if len(todo) <= 1:
+        if min(len(todo), self.workers) <= 1:
             return [work(item) for item in todo]
         crew = _Crew(work, todo, self._stop)
         try:
