@@ -58,6 +58,12 @@ class Process:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             self.has_ended(QMP_TIMEOUT_S)
 
+    def version(self) -> tuple[int, int]:
+        """Of the QEMU that runs, which is not always the one that is installed; (0, 0) if it does not say."""
+        told = (self.ask("query-version") or {}).get("qemu")
+        major, minor = (told.get("major"), told.get("minor")) if isinstance(told, dict) else (None, None)
+        return (major, minor) if isinstance(major, int) and isinstance(minor, int) else (0, 0)
+
     def save(self, path: str, within_s: float) -> bool:
         """Write memory and devices to a file, from which :func:`command` resumes, and stand still. Did it work?"""
         uri = f"exec:exec cat >{shlex.quote(path)}"

@@ -168,7 +168,15 @@ def set_clock(connection: Connection, on_step: Callable[[str], None]) -> None:
 def keep_memory(
     name: str, folder: str, process: qemu.Process, run: Run | None, on_step: Callable[[str], None]
 ) -> None:
-    require_room(folder, read_record(name).memory, "a machine's memory")
+    record = read_record(name)
+    kind = kind_of(str(record.platform))
+    if kind.resumes_since > (0, 0) and process.version() < kind.resumes_since:
+        since = ".".join(map(str, kind.resumes_since))
+        raise EmulationError(
+            f"{name}: this QEMU does not save the timers of {record.platform}: resumed, the machine could stand still",
+            hint=f"manyfest machine stop {name} keeps its disk; QEMU {since} saves them",
+        )
+    require_room(folder, record.memory, "a machine's memory")
     on_step(f"{name}: suspending")
     state = state_of(folder)
     try:

@@ -233,6 +233,27 @@ def test_a_machine_that_cannot_be_suspended_runs_on(running: str, place: Path) -
     assert not list((place / running).glob("memory*"))
 
 
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [((7, 2), "does not save the timers of linux/ppc64le"), ((8, 2), "does not write its memory")],
+)
+def test_a_machine_whose_timers_are_not_saved(
+    place: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], message: str
+) -> None:
+    """Refused: it would stand still after some of the resumptions."""
+    script = shutil.which("qemu-system-s390x")
+    assert script is not None
+    os.symlink(script, os.path.join(os.path.dirname(script), "qemu-system-ppc64"))
+    create("p", "ppc64le")
+    monkeypatch.setattr(qemu.Process, "version", lambda _: version)
+    process, _ = launch(machines.find("p").record, str(place / "p"), 0, print)
+    with process:
+        with pytest.raises(EmulationError, match=message):
+            stop("p", suspend=True)
+        assert machines.find("p").state == "starting"
+        process.end()
+
+
 def test_what_cannot_be_resumed_starts_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create("z", "s390x")
     (place / "z" / "memory").write_text("of another QEMU")

@@ -219,6 +219,28 @@ def test_its_own_commands(
 
 
 @pytest.mark.parametrize(
+    ("answers", "version"),
+    [
+        ([{"return": {"qemu": {"major": 8, "minor": 2, "micro": 1}, "package": "x"}}], (8, 2)),
+        ([{"return": {"qemu": {"major": "8"}}}], (0, 0)),
+        ([{"return": {"qemu": None}}], (0, 0)),
+        ([{"error": {"class": "x"}}], (0, 0)),
+        ([], (0, 0)),
+    ],
+)
+def test_its_version(
+    answers: list[dict[str, object]],
+    version: tuple[int, int],
+    folder: Path,
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    monitor = Monitor(folder, answers)
+    with qemu.find(str(folder)) or pytest.fail("not found") as process:
+        assert process.version() == version
+    monitor.close(folder)
+
+
+@pytest.mark.parametrize(
     ("states", "saved"),
     [(["active", "completed"], True), (["failed"], False), (["setup", "cancelled"], False)],
 )
