@@ -134,6 +134,30 @@ def test_a_base_without_the_platform(run: Run, project: Path, host: str) -> None
     assert not (project / "o").exists()
 
 
+def test_a_base_for_each_platform(run: Run, project: Path, tmp_path: Path, host: str) -> None:
+    """Single images under names of their own, as FROM's ARG in the file says; the command line goes before it."""
+    for platform in BOTH.split(","):
+        architecture = platform.partition("/")[2]
+        write_base(tmp_path / "base", architecture, platform)
+        run(
+            "copy",
+            f"oci:{tmp_path}/base:{architecture}",
+            f"{host}/acme/{architecture}:1",
+            "--platform",
+            platform,
+        )
+    (project / "Dockerfile").write_text("ARG BASE\nFROM $BASE\nCOPY hello /hello\n")
+    bases = ", ".join(f"{each}: '{host}/acme/{each.partition('/')[2]}:1'" for each in BOTH.split(","))
+    (project / "manyfest.yaml").write_text(f"image: acme/app\nbuild: {{args: {{BASE: {{{bases}}}}}}}\n")
+    planned = run("build", "--platform", BOTH, "--dry-run", "--json").json["platforms"]
+    names = [each["bases"][0]["name"] for each in planned]
+    assert names == [f"{host}/acme/{each.partition('/')[2]}:1" for each in BOTH.split(",")]
+    assert run("build", "-t", "oci:o", "--platform", BOTH).code == 0
+    words = ["--build-arg", f"BASE={names[0]}"]
+    wrong = run("build", "-t", "oci:o", "--platform", BOTH, *words, ok=False)
+    assert f"Dockerfile:2: {names[0]}: an index without linux/arm64" in wrong.err
+
+
 def test_run_without_an_engine(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

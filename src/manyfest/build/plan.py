@@ -380,7 +380,7 @@ class _Work:
             host,
             context,
             self.bases,
-            args={**dict(self.project.args), **dict(self.options.args)},
+            args={**self.project.args_for(platform), **dict(self.options.args)},
             epoch=self.options.epoch,
             target=target,
             warn=self._warn_once,

@@ -40,7 +40,8 @@ class Project(Value):
 
     ``dockerfiles``: the files named after an architecture, by platform. ``dockerfile``: the one for all others, or
     empty. ``platforms``: what the project says it is for, may be empty. ``nodes``: engines by platform. ``first``: a
-    Dockerfile that is built before all others, once.
+    Dockerfile that is built before all others, once. ``args``: names and values of build arguments, those with a
+    platform for that one only.
     """
 
     __slots__ = (
@@ -56,7 +57,7 @@ class Project(Value):
         "spec",
         "target",
     )
-    args: tuple[tuple[str, str], ...]
+    args: tuple[tuple[str, Platform | None, str], ...]
     attest: Attest
     compile: Compile | None
     dockerfile: str
@@ -74,7 +75,7 @@ class Project(Value):
         dockerfile: str = "",
         dockerfiles: tuple[tuple[Platform, str], ...] = (),
         *,
-        args: tuple[tuple[str, str], ...] = (),
+        args: tuple[tuple[str, Platform | None, str], ...] = (),
         attest: Attest | None = None,
         compile: Compile | None = None,
         first: TwoStep | None = None,
@@ -96,6 +97,18 @@ class Project(Value):
             spec=spec,
             target=target,
         )
+
+    def args_for(self, platform: Platform) -> dict[str, str]:
+        """Build arguments of a platform: those of its architecture go before those of all, its own before both."""
+        wanted = normalise(platform)
+        found = {name: value for name, only, value in self.args if only is None}
+        for key in (wanted.replace(variant=""), wanted):
+            found.update(
+                (name, value)
+                for name, only, value in self.args
+                if only is not None and normalise(only) == key
+            )
+        return found
 
     def dockerfile_for(self, platform: Platform) -> str:
         """The Dockerfile of a platform. Raises :class:`InvalidProject` if there is none."""
@@ -140,7 +153,7 @@ def load(folder: str, dockerfile: str = "") -> Project:
         _context(folder, where.text(build, "build.context"), where),
         common,
         tuple(own.items()),
-        args=where.pairs(build, "build.args"),
+        args=where.args(build),
         attest=_attest(build, where),
         compile=compile,
         first=_first(folder, build, where, compile, named),
@@ -358,6 +371,21 @@ class _Where:
             made.append((key, str(item)))
         return tuple(made)
 
+    def args(self, build: Mapping[str, Any]) -> tuple[tuple[str, Platform | None, str], ...]:
+        """``build.args``: a value for all platforms, or values by platform."""
+        given = build.get("args")
+        if not isinstance(given, dict):
+            return tuple((name, None, value) for name, value in self.pairs(build, "build.args"))
+        common = {name: value for name, value in given.items() if not isinstance(value, dict)}
+        made: list[tuple[str, Platform | None, str]] = [
+            (name, None, value) for name, value in self.pairs({"args": common}, "build.args")
+        ]
+        for name, values in given.items():
+            if isinstance(values, dict):
+                pairs = self._by_platform({str(name): values}, f"build.args.{name}")
+                made += [(str(name), platform, value) for platform, value in pairs]
+        return tuple(made)
+
     def platforms(self, fields: Mapping[str, Any]) -> tuple[Platform, ...]:
         """``platforms:``."""
         made: list[Platform] = []
@@ -378,12 +406,16 @@ class _Where:
 
     def nodes(self, fields: Mapping[str, Any]) -> tuple[tuple[Platform, str], ...]:
         """``nodes:``."""
+        return self._by_platform(fields, "nodes")
+
+    def _by_platform(self, fields: Mapping[str, Any], path: str) -> tuple[tuple[Platform, str], ...]:
+        """A mapping of platforms to texts."""
         made = []
-        for key, engine in self.pairs(fields, "nodes"):
+        for key, value in self.pairs(fields, path):
             try:
-                made.append((Platform.parse(key), engine))
+                made.append((Platform.parse(key), value))
             except InvalidPlatform as error:
-                raise self.wrong(f"nodes.{key}", str(error), hint=error.hint) from error
+                raise self.wrong(f"{path}.{key}", str(error), hint=error.hint) from error
         return tuple(made)
 
     def _position(self, path: str) -> str:

@@ -77,15 +77,47 @@ expect: [linux/amd64]
         ("out/app",),
         (("A", "1"),),
     )
-    assert (found.args, found.target) == ((("V", "1.10"), ("N", "2")), "last")
+    assert (found.args, found.target) == ((("V", None, "1.10"), ("N", None, "2")), "last")
     assert found.dockerfile == str(tmp_path / "docker/File")
     assert found.spec is not None
     assert found.spec.tags == ("latest",)
 
 
 @pytest.mark.parametrize(
+    ("platform", "base"),
+    [
+        ("linux/amd64", "debian:12"),
+        ("linux/s390x", "s390x/debian:12"),
+        ("linux/arm/v7", "armhf/debian"),
+        ("linux/arm", "armhf/debian"),
+        ("linux/arm64/v8", "arm64/debian"),
+        ("linux/arm64/v9", "arm64/debian"),
+        ("linux/arm/v6", None),
+        ("linux/riscv64", None),
+    ],
+)
+def test_arguments_by_platform(tmp_path: Path, platform: str, base: str | None) -> None:
+    """As Dockerfiles by architecture are found; who is not listed has none."""
+    text = """\
+image: acme/app:1
+build:
+  args:
+    V: 1
+    BASE: {linux/amd64: "debian:12", linux/s390x: "s390x/debian:12", linux/arm: armhf/debian, arm64: arm64/debian}
+    V7: {linux/arm/v7: "yes"}
+"""
+    found = load(write(tmp_path, Dockerfile="FROM scratch\n", manyfest__yaml=text)).args_for(
+        Platform.parse(platform)
+    )
+    assert (found["V"], found.get("BASE"), "V7" in found) == ("1", base, base == "armhf/debian")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("build:\n  args: {B: {vax: x}}", r":3:14: build.args.B.vax: 'vax': neither an operating system"),
+        ("build:\n  args: {B: {arm64: 1.5}}", r":3:14: build.args.B.arm64: expected text, got 1.5"),
+        ("build:\n  args: {B: [x]}", r":3:10: build.args.B: expected text, got \['x'\]"),
         ("platforms: [linux/amd64, linux/arm46]", r":2:26: platforms.1: linux/arm46: nobody runs that"),
         ("platforms: 7", r":2:1: platforms: expected a list"),
         ("compile: {toolchain: ada, run: x, outputs: [y]}", r":2:11: compile.toolchain: 'ada'"),
