@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of ordinary files in a layer's archive: most of its members, and most of the time of a walk.
+"""Runs of ordinary members of a layer's archive: nearly all of them, and most of the time of a walk.
 
-One loop over the bytes at hand does for them what :mod:`~manyfest.verify.walk` does step by step for every member, in
-half of the time. It judges nothing: what is out of the ordinary in any way (a long or strange name, a link, what may
-be a program, a name that came before, a file whose text is kept, a header that is damaged or may be) stays on the
-tape for the walk.
+One loop over the bytes at hand does for files, directories and symbolic links what
+:mod:`~manyfest.verify.walk` does step by step for every member, in half of the time. It judges nothing: what is out of
+the ordinary in any way (a long or strange name, what may be a program, a name that came before, a file whose text may
+be kept, a header that is damaged or may be) stays on the tape for the walk.
 """
 
 from __future__ import annotations
 
 from manyfest.verify.archives import MAGIC as ZIP
-from manyfest.verify.layers import FILE, Entry, clean_path
+from manyfest.verify.layers import DIRECTORY, FILE, SYMLINK, Entry, clean_path
+from manyfest.verify.packages import is_database
 from manyfest.verify.tape import RECORD, is_sum_plain, is_unheeded, mode_and_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from manyfest.verify.tape import Tape
 
-__all__ = ["KEPT_FOLDERS", "MAGIC", "ordinary_files"]
+__all__ = ["KEPT_FOLDERS", "MAGIC", "is_setting", "ordinary_members"]
 
 KEPT_FOLDERS = ("etc/", "var/lib/dpkg/", "lib/apk/", "usr/lib/apk/", "usr/lib/os-release")
-"""How the paths begin of files whose text is kept."""
+"""How the paths begin of files whose text may be needed later."""
+
+_SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf", "etc/os-release", "usr/lib/os-release")
 
 # First bytes of what may run: ELF, scripts, PE, Mach-O in its six spellings (one is also a Java class).
 MAGIC: tuple[bytes, ...] = (b"\x7fELF", b"MZ", b"#!", b"\xef\xbb\xbf#")
@@ -30,12 +33,23 @@ _LOOKED_INTO = (*MAGIC, ZIP)
 _FIRST = frozenset(magic[0] for magic in _LOOKED_INTO)
 _LONGEST = max(map(len, _LOOKED_INTO))
 
-_FILE, _EXTENDED, _DOT = b"0x."
-_NAME, _SIZE, _SIZE_END, _KIND, _PREFIX = 100, 124, 135, 156, 345
+_FILE, _SYMLINK, _DIRECTORY, _EXTENDED, _DOT, _SLASH = b"025x./"
+_KINDS = {_FILE: FILE, _SYMLINK: SYMLINK, _DIRECTORY: DIRECTORY, _EXTENDED: ""}
+_NAME, _SIZE_END, _KIND, _PREFIX = 100, 135, 156, 345
+_MODE_AND_OWNER, _SIZE, _LINK = slice(100, 116), slice(124, 135), slice(157, 257)
 
 
-def ordinary_files(tape: Tape, entries: dict[str, Entry]) -> int:
-    """Take ordinary files off the tape into the entries, as far as the piece at hand goes; the bytes of their names.
+def is_setting(path: str) -> bool:
+    """Is it a file of settings, which are kept?"""
+    return (
+        path in _SETTINGS
+        or (path.startswith("etc/ld.so.conf.d/") and path.endswith(".conf"))
+        or (path.startswith("etc/ld-musl-") and path.endswith(".path"))
+    )
+
+
+def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
+    """Take ordinary members off the tape into the entries, as far as the piece at hand goes; the bytes of their names.
 
     No extended header may be waiting for its member; those that say nothing that is heeded (the time, mostly) are
     taken, too. Raises ValueError as the walk does.
@@ -43,14 +57,12 @@ def ordinary_files(tape: Tape, entries: dict[str, Entry]) -> int:
     piece, at = tape.piece, tape.at
     end = len(piece)
     names = 0
-    last, prefix = None, ""
+    last, prefix, may_be_kept = None, "", False
     while at + RECORD < end:
         header = piece[at : at + RECORD]
         kind = header[_KIND]
-        if kind != _FILE and kind != _EXTENDED:
-            break
-        digits = header[_SIZE:_SIZE_END]
-        if not digits.isdigit() or header[_SIZE_END] not in b"\0 ":
+        digits = header[_SIZE]
+        if kind not in _KINDS or not digits.isdigit() or header[_SIZE_END] not in b"\0 ":
             break
         if not is_sum_plain(header):
             break
@@ -63,7 +75,13 @@ def ordinary_files(tape: Tape, entries: dict[str, Entry]) -> int:
             at = after
             continue
         length = header.find(b"\0", 0, _NAME)
-        folder, _, base = header[:length].rpartition(b"/")
+        link = b""
+        if kind != _FILE:
+            size, after = 0, start
+            if kind == _SYMLINK:
+                link = header[_LINK].partition(b"\0")[0]
+        is_closed = kind == _DIRECTORY and header[length - 1] == _SLASH
+        folder, _, base = header[: length - is_closed].rpartition(b"/")
         if length <= 0 or not base or base[0] == _DOT or header[_PREFIX]:
             break
         if folder != last:
@@ -71,10 +89,9 @@ def ordinary_files(tape: Tape, entries: dict[str, Entry]) -> int:
             if clean is None:
                 break
             last, prefix = folder, f"{clean}/" if clean else ""
-            if f"{prefix}os-release".startswith(KEPT_FOLDERS):
-                break
+            may_be_kept = f"{prefix}os-release".startswith(KEPT_FOLDERS)
         path = prefix + base.decode("ascii")
-        if path in entries:
+        if path in entries or (may_be_kept and (is_setting(path) or is_database(path))):
             break
         # The padding of the smallest files is looked at, too: at worst that leaves them to the walk.
         if (
@@ -83,9 +100,9 @@ def ordinary_files(tape: Tape, entries: dict[str, Entry]) -> int:
             and (start + _LONGEST > end or piece.startswith(_LOOKED_INTO, start))
         ):
             break
-        mode, owner = mode_and_owner(header[100:116])
-        entries[path] = Entry(FILE, mode, size, "", owner)
-        names += length
+        mode, owner = mode_and_owner(header[_MODE_AND_OWNER])
+        entries[path] = Entry(_KINDS[kind], mode, size, link.decode("ascii"), owner)
+        names += length + len(link)
         at = after
     tape.at = min(at, end)
     if not tape.skip(at - tape.at):

@@ -33,7 +33,7 @@ from manyfest.verify.layers import (
     clean_path,
 )
 from manyfest.verify.packages import MAX_DATABASE, is_database, reduced
-from manyfest.verify.runs import KEPT_FOLDERS, MAGIC, ordinary_files
+from manyfest.verify.runs import KEPT_FOLDERS, MAGIC, is_setting, ordinary_members
 from manyfest.verify.streams import MAX_UNPACKED, Unpacked
 from manyfest.verify.tape import RECORD, Tape, check_sum, mode_and_owner, name_of, number, records, size_of
 
@@ -68,7 +68,6 @@ _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARD, b"2": SYMLINK, b"3": 
 _KINDS.update({b"5": DIRECTORY, b"6": PIPE, b"S": FILE})
 _HEADER_ONLY = b"123456"
 _LINKS = b"12"
-_SETTINGS = ("etc/passwd", "etc/group", "etc/ld.so.conf", "etc/os-release", "usr/lib/os-release")
 
 
 def read_layer(stream: Readable, descriptor: Descriptor, place: str = "", limit: int = MAX_UNPACKED) -> Layer:
@@ -130,7 +129,7 @@ class _Walker:
     def _ordinary(self) -> None:
         """Most files, all that are next on the tape."""
         before = len(self.layer.entries)
-        names = ordinary_files(self.tape, self.layer.entries)
+        names = ordinary_members(self.tape, self.layer.entries)
         self._counted(len(self.layer.entries) - before)
         self._weigh(names)
 
@@ -303,7 +302,7 @@ class _Walker:
         """Is it a file whose text is needed later, and small enough, with what is kept already?"""
         if self.kept > MAX_KEPT:
             return False
-        return (_is_setting(path) and size <= _MAX_TEXT) or (is_database(path) and size <= MAX_DATABASE)
+        return (is_setting(path) and size <= _MAX_TEXT) or (is_database(path) and size <= MAX_DATABASE)
 
     def _archive(self, path: str, entry: Entry, head: bytes) -> None:
         """A zip file that programs run from: which native code it brings."""
@@ -355,14 +354,6 @@ def _weight(facts: Facts) -> int:
     words = (*facts.needed, *facts.rpath, *facts.runpath, *facts.version_defs, *facts.flag_words)
     asked = (version for _, versions in facts.version_needs for version in versions)
     return sum(map(len, words)) + sum(map(len, asked)) + 64 * len(facts.version_needs)
-
-
-def _is_setting(path: str) -> bool:
-    return (
-        path in _SETTINGS
-        or (path.startswith("etc/ld.so.conf.d/") and path.endswith(".conf"))
-        or (path.startswith("etc/ld-musl-") and path.endswith(".path"))
-    )
 
 
 def _unusable(name: bytes) -> str:

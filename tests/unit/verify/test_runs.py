@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of ordinary files are read as the walk reads them one by one: the same, or the same refusal."""
+"""Runs of ordinary members are read as the walk reads them one by one: the same, or the same refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manyfest.emulate.programs import program
 from manyfest.errors import Error, InvalidDocument, TooLarge
 from manyfest.platforms import Platform
 from manyfest.verify import runs, walk
-from manyfest.verify.layers import Layer
+from manyfest.verify.layers import Entry, Layer
 from manyfest.verify.tape import Tape
 
 S390X = program(Platform.parse("linux/s390x"))
@@ -46,7 +46,7 @@ def outcome(data: bytes, size: int, *, one_by_one: bool) -> object:
     try:
         if not one_by_one:
             return walk.walk(pieces(data, size)).to_json()
-        with mock.patch.object(walk, "ordinary_files", return_value=0):
+        with mock.patch.object(walk, "ordinary_members", return_value=0):
             return walk.walk(pieces(data, size)).to_json()
     except Error as error:
         return type(error), str(error)
@@ -56,7 +56,7 @@ def in_runs(data: bytes) -> tuple[int, Tape, Layer]:
     """How many bytes of an archive a run takes, and the layer that it makes."""
     tape, layer = Tape(iter([b""])), Layer("")
     tape.piece = data
-    runs.ordinary_files(tape, layer.entries)
+    runs.ordinary_members(tape, layer.entries)
     return tape.at, tape, layer
 
 
@@ -68,18 +68,24 @@ def summed(header: bytes | bytearray) -> bytes:
     return bytes(blanked)
 
 
-def test_ordinary_files_are_taken_with_their_times() -> None:
+def test_ordinary_members_are_taken_with_their_times() -> None:
     """Plain ones in folders, empty ones, and the extended headers that tell only when they were written."""
     data = archive(
         ("./usr/share/doc/a", b"text", {"mode": 0o640, "uid": 12}),
         ("./usr/share/doc/b", b"", {"mtime": 1.5}),
         ("c", b"x" * 2000, {"mtime": 2.25}),
+        ("./d/", b"", {"type": tarfile.DIRTYPE, "mode": 0o700}),
+        ("d/l", b"", {"type": tarfile.SYMTYPE, "linkname": "../../c"}),
+        ("var/lib/dpkg/info/e", b"text", {}),
     )
     at, _, layer = in_runs(data)
-    assert {path: (entry.mode, entry.size, entry.owner) for path, entry in layer.entries.items()} == {
-        "usr/share/doc/a": (0o640, 4, 12),
-        "usr/share/doc/b": (0o644, 0, 0),
-        "c": (0o644, 2000, 0),
+    assert layer.entries == {
+        "usr/share/doc/a": Entry("f", 0o640, 4, owner=12),
+        "usr/share/doc/b": Entry("f", 0o644, 0),
+        "c": Entry("f", 0o644, 2000),
+        "d": Entry("d", 0o700),
+        "d/l": Entry("l", 0o644, 0, "../../c"),
+        "var/lib/dpkg/info/e": Entry("f", 0o644, 4),
     }
     assert not data[at:].strip(b"\0")
 
@@ -91,8 +97,11 @@ def test_ordinary_files_are_taken_with_their_times() -> None:
         ("a/../../out", b"", {}),
         (".hidden", b"", {}),
         ("a/.wh.gone", b"", {}),
-        ("folder/", b"", {"type": tarfile.DIRTYPE}),
-        ("link", b"", {"type": tarfile.SYMTYPE, "linkname": "a"}),
+        ("folder//", b"", {"type": tarfile.DIRTYPE}),
+        ("./", b"", {"type": tarfile.DIRTYPE}),
+        ("hard", b"", {"type": tarfile.LNKTYPE, "linkname": "first"}),
+        ("pipe", b"", {"type": tarfile.FIFOTYPE}),
+        ("link", b"", {"type": tarfile.SYMTYPE, "linkname": "é"}),
         ("etc/passwd", b"root", {}),
         ("n" * 100, b"", {}),
         ("n" * 300, b"", {}),
@@ -190,7 +199,7 @@ _FIELDS = st.fixed_dictionaries(
         "mode": st.integers(0, 0o7777),
         "uid": st.sampled_from([0, 1000, 1 << 30]),
         "type": st.sampled_from(
-            [*[tarfile.REGTYPE] * 9, b"\0", b"1", b"2", b"3", b"5", b"7", b"S", b"g", b"?"]
+            [*[tarfile.REGTYPE] * 9, *[b"5", b"2"] * 3, b"\0", b"1", b"3", b"7", b"S", b"g", b"?"]
         ),
         "linkname": st.sampled_from(["", "a", "../../b"]),
         "pax_headers": st.one_of(st.just({}), _PAX),
