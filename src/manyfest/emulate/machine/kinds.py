@@ -117,10 +117,11 @@ KINDS: tuple[Kind, ...] = (
         _linux("ppc64le"), "ppc64el", "linux-image-powerpc64le", "ppc64", "qemu-system-ppc",
         ("-M", "pseries", "-cpu", "POWER9"), console="hvc0", resumes_since=(8, 2),
     ),
-    # Debian 12 has no riscv64.
+    # Debian 12 has no riscv64. Its timers were not saved before 10.2 ("hw/intc: Save timers array in RISC-V mtimer
+    # VMState" of https://lists.nongnu.org/archive/html/qemu-devel/2025-09/): one resumption in ten stood still.
     Kind(
         _linux("riscv64"), "riscv64", "linux-image-riscv64", "riscv64", "qemu-system-misc",
-        ("-M", "virt"), console="ttyS0", suite="trixie", hosts=("riscv64",),
+        ("-M", "virt"), console="ttyS0", suite="trixie", hosts=("riscv64",), resumes_since=(10, 2),
     ),
     Kind(
         _linux("s390x"), "s390x", "linux-image-s390x", "s390x", "qemu-system-misc",

@@ -234,17 +234,27 @@ def test_a_machine_that_cannot_be_suspended_runs_on(running: str, place: Path) -
 
 
 @pytest.mark.parametrize(
-    ("version", "message"),
-    [((7, 2), "does not save the timers of linux/ppc64le"), ((8, 2), "does not write its memory")],
+    ("architecture", "program", "version", "message"),
+    [
+        ("ppc64le", "ppc64", (7, 2), "does not save the timers of linux/ppc64le"),
+        ("ppc64le", "ppc64", (8, 2), "does not write its memory"),
+        ("riscv64", "riscv64", (10, 1), "does not save the timers of linux/riscv64"),
+        ("riscv64", "riscv64", (10, 2), "does not write its memory"),
+    ],
 )
 def test_a_machine_whose_timers_are_not_saved(
-    place: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], message: str
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    program: str,
+    version: tuple[int, int],
+    message: str,
 ) -> None:
     """Refused: it would stand still after some of the resumptions."""
     script = shutil.which("qemu-system-s390x")
     assert script is not None
-    os.symlink(script, os.path.join(os.path.dirname(script), "qemu-system-ppc64"))
-    create("p", "ppc64le")
+    os.symlink(script, os.path.join(os.path.dirname(script), f"qemu-system-{program}"))
+    create("p", architecture)
     monkeypatch.setattr(qemu.Process, "version", lambda _: version)
     process, _ = launch(machines.find("p").record, str(place / "p"), 0, print)
     with process:
