@@ -15,6 +15,7 @@ from tests.cli.test_json_shapes import keys_of_command
 
 from manyfest.deploy import nginx
 from manyfest.deploy.converge import Clock
+from manyfest.deploy.renewal import RENEWED
 from manyfest.engines import docker
 from manyfest.engines.docker import Endpoint
 from manyfest.errors import EngineError, NotFound
@@ -68,7 +69,7 @@ class Swarm:
         if rollback:
             mine["Spec"], self.broken = mine["PreviousSpec"], ("", "")
         else:
-            mine.update(PreviousSpec=mine["Spec"], Spec=dict(spec))
+            mine.update(PreviousSpec=mine["Spec"], Spec=dict(spec), UpdateStatus={})
 
     def remove_service(self, name: str) -> None:
         del self.known[self.service(name)["Spec"]["Name"]]
@@ -220,6 +221,19 @@ def test_failure_goes_back(run: Run, swarm: Swarm, image: str) -> None:
     assert failed.code == 3
     assert '"rolled_back": true' in failed.out
     assert "Env" not in swarm.known["web"]["Spec"]["TaskTemplate"]["ContainerSpec"]
+
+
+def test_an_update_that_was_stopped_goes_on(run: Run, swarm: Swarm, image: str) -> None:
+    """Swarm does not go on by itself, although the service is what was asked for."""
+    run("deploy", "web", image)
+    swarm.known["web"]["UpdateStatus"] = {"State": "paused", "Message": "update paused due to failure"}
+    done = run("deploy", "web", image, "--json")
+    assert done.json["action"] == "unchanged"
+    assert "web: its last update was stopped; Swarm goes on with it" in done.err
+    assert swarm.known["web"]["Spec"]["Labels"] == {RENEWED: "1"}
+    before = swarm.known["web"]["Spec"]
+    assert run("deploy", "web", image, "--json").json["action"] == "unchanged"
+    assert swarm.known["web"]["Spec"] == before
 
 
 def test_a_task_without_its_port_is_told(

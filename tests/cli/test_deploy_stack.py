@@ -222,6 +222,14 @@ def test_failure_takes_everything_back(run: Run, swarm: StackSwarm, file: Path) 
     assert swarm.log[-3:] == ["back st_db", "back st_web", "remove configs id-st_more"]
 
 
+def test_an_update_that_was_stopped_goes_on(run: Run, swarm: StackSwarm, file: Path) -> None:
+    run("deploy", "-f", str(file), "st")
+    swarm.known["st_db"]["UpdateStatus"] = {"State": "paused", "Message": "update paused due to failure"}
+    swarm.log.clear()
+    assert run("deploy", "-f", str(file), "st").code == 0
+    assert [each for each in swarm.log if each.startswith("update st_")] == ["update st_db"]
+
+
 def test_a_refusal_of_the_engine_takes_back_what_was_done(run: Run, swarm: StackSwarm, file: Path) -> None:
     swarm.refusing = "st_db"
     failed = run("deploy", "-f", str(file), "st", ok=False)

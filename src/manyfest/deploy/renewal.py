@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Helping an update of Swarm over a node that died in the middle of it.
+"""Helping an update of Swarm over a node that died in the middle of it, or over what has stopped it.
 
 Swarm replaces tasks one after the other and waits until each new one has started, without a limit of time. The new task
 of a node that goes down meanwhile never does, and the update stands still for all other nodes too (SwarmKit's
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
     from manyfest.engines.docker import Docker
 
-__all__ = ["RENEWED", "renew", "set_back", "stuck"]
+__all__ = ["RENEWED", "is_paused", "renew", "set_back", "stuck"]
 
 RENEWED = "io.manyfest.renewed"
 """The label that makes a spec another one; its value is the service's version at that time."""
 
 _ON_ITS_WAY = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting")
 _UPDATING = ("updating", "rollback_started")
+_PAUSED = ("paused", "rollback_paused")
+
+
+def is_paused(service: Mapping[str, Any]) -> bool:
+    """Has Swarm stopped an update half-way, because a task failed? It does not go on by itself."""
+    return (service.get("UpdateStatus") or {}).get("State") in _PAUSED
 
 
 def stuck(

@@ -256,9 +256,13 @@ class _Deployment:
 
     def _change(self, spec: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
         """Create or update; the service's id."""
+        from manyfest.deploy.renewal import is_paused, renew
         from manyfest.deploy.swarm import engine_credentials
 
         if before is not None and self.shown["action"] == "unchanged":
+            if is_paused(before):
+                self.console.say(f"{self.wish.name}: its last update was stopped; Swarm goes on with it")
+                renew(self.engine, str(before["ID"]))
             return str(before["ID"])
         reference = self.place.reference
         auth = engine_credentials(

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.converge import POLL_S, Clock, Target
-from manyfest.deploy.renewal import set_back
+from manyfest.deploy.renewal import is_paused, renew, set_back
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.plan import Standing, resolved
 from manyfest.deploy.stack.watch import wait_for_all
@@ -74,6 +74,8 @@ def change(
         service = step.service
         if step.before is not None and step.action == "unchanged":
             id = str(step.before["ID"])
+            if is_paused(step.before):
+                renew(engine, id)
         elif step.before is None:
             spec = resolved(step.spec, ids)
             id = engine.create_service(spec, auth_of(step))
