@@ -196,6 +196,24 @@ def test_what_cannot_be_known(run: Run, tmp_path: Path, files: dict[str, str], m
     assert message is None or re.search(message, ran.err)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("go", "no go.mod\nhint: go mod init"),
+        ("cmake", "no CMakeLists.txt\nhint: "),
+        ("maven", "no pom.xml\nhint: "),
+        ("python", "no .py files and no pyproject.toml\nhint: "),
+        ("c", "no .c files here or in src\nhint: "),
+        ("java", "no class with public static void main(String[] …)\nhint: "),
+    ],
+)
+def test_an_empty_folder(run: Run, tmp_path: Path, kind: str, message: str) -> None:
+    """Says what is missing, and writes nothing."""
+    ran = run("init", str(tmp_path), "--image", "acme/app", "--kind", kind, ok=False)
+    assert (ran.code, ran.err.startswith(f"manyfest: error: {tmp_path}: {message}")) == (2, True), ran
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_programs_are_found(run: Run, tmp_path: Path) -> None:
     """By the names that the project gives them."""
     cases: list[tuple[dict[str, str], str, str]] = [
@@ -259,6 +277,7 @@ def test_libc(run: Run, tmp_path: Path) -> None:
 
 def test_mistakes(run: Run, tmp_path: Path) -> None:
     """No folder, no name."""
-    assert run("init", str(tmp_path / "none"), "--image", "a", ok=False).code == 2
+    none = run("init", str(tmp_path / "none"), "--image", "a", ok=False)
+    assert (none.code, "hint: init writes into the folder of a project" in none.err) == (2, True)
     assert run("init", str(tmp_path), ok=False).code == 2
     assert run("init", str(tmp_path), "--image", "A B", ok=False).code == 2

@@ -318,3 +318,22 @@ def test_main_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["\0"], ["inspect", "\0"], ["--json"], ["inspect"], ["inspect", "-"], ["-"], ["--", "x"]):
         assert main(argv) in (0, 2)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (("smoke", "oci:x", "--node", "linux/arm64"), "manyfest smoke --help shows what it takes"),
+        (
+            ("-q", "emulators", "install", "arm64", "--flags", "Q"),
+            "manyfest emulators --help shows what it takes",
+        ),
+        (("--config",), "manyfest --help lists the commands"),
+    ],
+)
+def test_what_was_typed_wrong_has_a_next_step(
+    run: Run, tmp_path: Path, argv: tuple[str, ...], hint: str
+) -> None:
+    """Where the error itself has none."""
+    done = run(*argv, ok=False)
+    assert (done.code, done.err.rpartition("hint: ")[2]) == (2, f"{hint}\n"), done

@@ -204,7 +204,8 @@ class Engines:
         if status is None:
             raise BuildError(
                 f"{where}: RUN for {platform}: {builder} is {own}, and no emulator here serves {platform}",
-                hint=f"manyfest emulators install {platform.architecture}; or {_NODE}",
+                hint=f"manyfest emulators install {platform.architecture}; or {_NODE}, or a machine made here: "
+                f"manyfest machine create NAME --arch {platform.architecture}, --node {platform}=machine:NAME",
             )
         name = status.handler.name
         return Choice(builder, f"emulated by {name}", f"{named}, is {own}, and {name} runs {platform}")

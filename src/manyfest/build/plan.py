@@ -172,9 +172,10 @@ class _Work:
         step, first = self.project.first, None
         if step is not None:
             first = First(step, self.first_choice, tuple(self._bases_of(self._first_assembler(step))))
+        jobs = {} if self.compiler is None else self.compiler.jobs(self.options.platforms)
         for platform in self.options.platforms:
             assembler = self._assembler(platform, {})
-            job = self.compiler.job(platform) if self.compiler is not None else None
+            job = jobs.get(platform)
             path = self.project.dockerfile_for(platform)
             bases = tuple(self._bases_of(assembler))
             made.append(Planned(platform, path, bases, job, self.choices.get(platform), first))

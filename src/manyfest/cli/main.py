@@ -19,6 +19,8 @@ from manyfest.errors import (
     Error,
     InputError,
     InvalidDocument,
+    InvalidProject,
+    InvalidSpec,
     NotFound,
     RegistryError,
     SizeMismatch,
@@ -88,13 +90,13 @@ def main(argv: Sequence[str]) -> int:
         code = _dispatch(argv, console)
         console.flush()
     except Error as error:
-        return _fail(console, error)
+        return _fail(console, error, argv)
     except KeyboardInterrupt:
         _flush(console)
         console.tell("manyfest: interrupted")
         return EXIT_INTERRUPTED
     except OSError as error:
-        return _fail(console, _from_os(error))
+        return _fail(console, _from_os(error), argv)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may escape as a traceback
         return _bug(console, error)
     return code
@@ -238,9 +240,9 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(console: Console, error: Error) -> int:
+def _fail(console: Console, error: Error, argv: Sequence[str]) -> int:
     _flush(console)
-    hint = _hint(error)
+    hint = _hint(error) or _usage(error, argv)
     if console.json:
         _tell_json(console, error, type(error).__name__, str(error), hint, error.exit_code)
         return error.exit_code
@@ -273,6 +275,16 @@ def _hint(error: Error) -> str:
         return error.hint
     cause = error.__cause__ if isinstance(error.__cause__, Error) else error
     return next((hint for kinds, hint in _HINTS if isinstance(cause, kinds)), "")
+
+
+def _usage(error: Error, argv: Sequence[str]) -> str:
+    """For what was typed; what a file says wrong is not in the help."""
+    if not isinstance(error, InputError) or isinstance(error, InvalidProject | InvalidSpec):
+        return ""
+    command = next((word for word in argv if word in COMMANDS), "")
+    return (
+        f"manyfest {command} --help shows what it takes" if command else "manyfest --help lists the commands"
+    )
 
 
 def _bug(console: Console, error: Exception) -> int:

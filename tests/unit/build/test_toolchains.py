@@ -18,6 +18,7 @@ from manyfest.build.toolchains import Compile, Compiler, Job, default_run, rust_
 from manyfest.emulate.programs import program
 from manyfest.errors import BuildError, InvalidProject
 from manyfest.platforms import Platform
+from manyfest.stores.pool import Pool
 
 ARM64 = Platform.parse("linux/arm64")
 BOTH = "linux/amd64,linux/arm/v7"
@@ -255,6 +256,29 @@ def test_rust_lacks_something(tools: Tools) -> None:
     tools.add("rustc", body="echo 'error: toolchain is not installed' >&2; exit 1")
     with pytest.raises(BuildError, match="rustc -vV: error: toolchain is not installed"):
         tools.job("rust", "linux/s390x")
+
+
+def test_all_that_rust_lacks_is_told_at_once(tools: Tools) -> None:
+    """Not one platform a build; nothing is compiled for the others."""
+    tools.rust("x86_64-unknown-linux-musl")
+    tools.add("rustup", "x86_64-linux-musl-gcc")
+    ran = tools.project / "ran"
+    wanted = Compile("rust", f"touch {ran}; exit 1", ("out/app",))
+    compiler = Compiler(str(tools.project), wanted, tools.cache, Hashes(tools.cache, str(tools.project)))
+    platforms = [Platform.parse(f"linux/{each}") for each in ("arm64", "riscv64", "amd64")]
+    for what in (compiler.jobs, lambda given: compiler.run_all(given, Pool(1))):
+        with pytest.raises(BuildError) as told:
+            what(platforms)
+        lines = str(told.value).splitlines()
+        assert [line.partition(": ")[0] for line in lines] == [
+            "compiling for linux/arm64",
+            "compiling for linux/riscv64",
+        ]
+        assert told.value.hint.splitlines() == [
+            "rustup target add aarch64-unknown-linux-musl",
+            "rustup target add riscv64gc-unknown-linux-musl",
+        ]
+    assert not ran.exists()
 
 
 def test_what_zig_gets_as_a_linker(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ compile:
 
 def maven(wish: Wish) -> Recipe:
     """``mvn package``, and what the program needs at run time beside its own archive."""
+    wish.require("pom.xml", "--kind java is for javac alone")
     pom = _pom(wish)
     artifact = pom.findtext("artifactId", "").strip()
     if not artifact:

@@ -44,7 +44,9 @@ def kind_of(folder: str) -> str:
     try:
         names = set(os.listdir(folder))
     except OSError as error:
-        raise InvalidProject(f"{folder}: {error.strerror}") from error
+        raise InvalidProject(
+            f"{folder}: {error.strerror}", hint="init writes into the folder of a project that is there"
+        ) from error
     for name, kind in _FILES.items():
         if name in names:
             return kind
@@ -88,6 +90,7 @@ def _static(wish: Wish) -> Recipe:
 
 
 def _go(wish: Wish) -> Recipe:
+    wish.require("go.mod", "go mod init NAME writes one")
     output, package = f"out/{wish.name}", _main_package(wish)
     text = f"""\
 compile:
@@ -131,7 +134,10 @@ def _zig(wish: Wish, compiler: str, endings: tuple[str, ...]) -> Recipe:
         }
     )
     if not sources:
-        raise InvalidProject(f"{wish.folder}: no {', '.join(endings)} files here or in src")
+        raise InvalidProject(
+            f"{wish.folder}: no {', '.join(endings)} files here or in src",
+            hint="run init in the folder of the sources; --kind cmake is for larger trees",
+        )
     output, static = f"out/{wish.name}", " -static" if wish.libc == "musl" else ""
     text = f"""\
 compile:
@@ -173,6 +179,7 @@ def _cargo_program(wish: Wish) -> str:
 
 
 def _cmake(wish: Wish) -> Recipe:
+    wish.require("CMakeLists.txt", "run init in the folder that has it")
     text = re.sub(r"#.*", "", read_text(wish.path("CMakeLists.txt")))
     programs = [name.strip('"') for name in _FOUND_EXECUTABLE.findall(text)]
     name = wish.name if wish.name in programs or not programs else programs[0]

@@ -75,8 +75,11 @@ def _scripts(wish: Wish) -> Recipe:
     scripts = [name for name in names if name.endswith(".py")]
     main = next((name for name in _MAINS if name in scripts), scripts[0] if len(scripts) == 1 else "")
     if not main:
+        what = (
+            f"which of {', '.join(scripts)} is started?" if scripts else "no .py files and no pyproject.toml"
+        )
         raise InvalidProject(
-            f"{wish.folder}: which of {', '.join(scripts) or 'no scripts'} is started?",
+            f"{wish.folder}: {what}",
             hint=f"call it one of {', '.join(_MAINS)}, or write a pyproject.toml with [project.scripts]",
         )
     packages = [name for name in names if os.path.isfile(os.path.join(wish.folder, name, "__init__.py"))]

@@ -35,7 +35,12 @@ class Wish(Value):
 
     def path(self, name: str) -> str:
         """Of a file in the folder."""
-        return os.path.join(self.folder, name)
+        return os.path.normpath(os.path.join(self.folder, name))
+
+    def require(self, name: str, hint: str) -> None:
+        """Raises :class:`InvalidProject` unless the folder has that file."""
+        if not os.path.isfile(self.path(name)):
+            raise InvalidProject(f"{self.folder}: no {name}", hint=hint)
 
 
 class Recipe(Value):

@@ -173,6 +173,21 @@ class Compiler:
             shared=self.is_shared,
         )
 
+    def jobs(self, platforms: Sequence[Platform]) -> dict[Platform, Job]:
+        """:meth:`job` of each. Raises one :class:`BuildError` for all platforms that the toolchain lacks."""
+        made: dict[Platform, Job] = {}
+        lacking: list[Error] = []
+        for platform in platforms:
+            try:
+                made[platform] = self.job(platform)
+            except BuildError as error:
+                lacking.append(error)
+        told = list(dict.fromkeys(map(str, lacking)))
+        if told:
+            hints = dict.fromkeys(error.hint for error in lacking if error.hint)
+            raise BuildError("\n".join(told), hint="\n".join(hints))
+        return made
+
     def _refuse_words(self, command: str) -> None:
         left = [word for word in _PLATFORM_WORDS if f"{{{word}}}" in command]
         if left and self.is_shared:
@@ -208,8 +223,11 @@ class Compiler:
                 self.refuse_programs(platforms, outputs)
                 return dict.fromkeys(platforms, outputs)
             made = dict(zip(platforms, pool.map(one, platforms), strict=True))
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, BuildError):
+                # What the toolchain lacks for the other platforms is not found out one build at a time.
+                self.jobs(platforms)
             raise
         if failed:
             raise _several([failed[platform] for platform in platforms if platform in failed], len(platforms))
