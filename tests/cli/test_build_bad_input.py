@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,16 @@ from manyfest.emulate.programs import program
 from manyfest.platforms import Platform
 
 S = "FROM scratch\n"
+
+
+def archive(kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Of one file, packed."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as made:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, 2000
+        made.addfile(info, io.BytesIO(bytes(2000)))
+    return gzip.compress(out.getvalue(), mtime=0)
 
 
 class Case:
@@ -112,6 +124,29 @@ CASES = {
     ),
     "remote file": Case(
         f"{S}ADD https://a.example/x /\n", 3, "Dockerfile:2: ADD https://a.example/x", "fetch it before"
+    ),
+    "archive that was cut": Case(
+        f"{S}ADD a.tar /\n",
+        3,
+        "a.tar: compressed content ends early",
+        "make the archive again; COPY takes it as the file that it is",
+        prepare=lambda folder: (folder / "a.tar").write_bytes(archive()[:-9]),
+    ),
+    "archive that is damaged": Case(
+        f"{S}ADD a.tar /\n",
+        3,
+        "a.tar: a damaged tar archive",
+        "make the archive again",
+        prepare=lambda folder: (folder / "a.tar").write_bytes(gzip.decompress(archive())[:1000]),
+    ),
+    "sparse file in an archive": Case(
+        f"{S}ADD a.tar /\n",
+        3,
+        "a.tar: x: a sparse file that is not read here",
+        "make the archive without --sparse",
+        prepare=lambda folder: (folder / "a.tar").write_bytes(
+            gzip.decompress(archive(tarfile.GNUTYPE_SPARSE))
+        ),
     ),
     "empty base": Case(
         "FROM $X\n", 2, "Dockerfile:1: FROM $X names nothing", "give the ARG a default before FROM"

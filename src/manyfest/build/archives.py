@@ -128,6 +128,27 @@ class Part:
         return Slice(self._spool.fd(), self.start, self._size, self._spool.name)
 
 
+class _Unpacked:
+    """A stream of the standard library's, which says of damaged content what is wrong, and not where."""
+
+    def __init__(self, stream: Readable, path: str) -> None:
+        self._stream = stream
+        self._path = path
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Raises :class:`BuildError`."""
+        import lzma
+
+        try:
+            return self._stream.read(size)
+        except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+            raise BuildError(f"{self._path}: damaged compressed content: {error}") from error
+
+    def close(self) -> None:
+        """The file too."""
+        self._stream.close()
+
+
 def entries_of(spool: Spool, what: str) -> list[Entry]:
     """The members in order. Kind ``hard`` is a hard link. Raises :class:`BuildError` for a damaged archive."""
     made: list[Entry] = []
@@ -138,7 +159,7 @@ def entries_of(spool: Spool, what: str) -> list[Entry]:
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
                 for info in archive:
-                    entry = _entry(info, spool)
+                    entry = _entry(info, spool, what)
                     if entry is not None:
                         made.append(entry)
                     if len(made) > MAX_MEMBERS:
@@ -175,11 +196,15 @@ def spool_file(path: str, name: str) -> Spool:
     return _File(path, name)
 
 
-def _entry(info: tarfile.TarInfo, spool: Spool) -> Entry | None:
+def _entry(info: tarfile.TarInfo, spool: Spool, what: str) -> Entry | None:
     kind = _KINDS.get(info.type)
     path = inside(info.name)
     if kind is None or info.issparse():
-        raise BuildError(f"{spool.name}: {info.name}: a kind of member ({info.type!r}) that is not read here")
+        member = "a sparse file" if info.issparse() else f"a kind of member ({info.type!r})"
+        raise BuildError(
+            f"{what}: {info.name}: {member} that is not read here",
+            hint="make the archive without --sparse" if info.issparse() else "",
+        )
     if not path:
         return None
     pax = tuple(sorted((k, v) for k, v in info.pax_headers.items() if k.startswith(_XATTR)))
@@ -207,11 +232,11 @@ def _plain(path: str) -> Readable:
     if head.startswith(_BZIP2):
         import bz2
 
-        return bz2.open(path, "rb")
+        return _Unpacked(bz2.open(path, "rb"), path)
     if head.startswith(_XZ):
         import lzma
 
-        return lzma.open(path, "rb")
+        return _Unpacked(lzma.open(path, "rb"), path)
     return open(path, "rb")
 
 

@@ -16,7 +16,7 @@ from e2b_dockerfile_utils import PatternMatcher
 from manyfest.build.archives import entries_of, is_archive, spool_file
 from manyfest.build.ignore import Context, DiskFile, has_wildcard, pattern_of
 from manyfest.build.layer import Entry
-from manyfest.errors import BuildError, InvalidProject
+from manyfest.errors import BuildError, ContentError, InvalidProject
 from manyfest.values import Value
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from manyfest.build.tree import Tree
 
 __all__ = ["Copying", "Placement", "copied", "folders", "goes_into", "several"]
+
+_ANEW = "make the archive again; COPY takes it as the file that it is"
 
 
 class Origin(Protocol):
@@ -271,12 +273,17 @@ def _unpack(placement: Placement, copying: Copying, content: DiskFile, spools: l
     if target:
         placement.make_parents(f"{target}/")
     members: dict[str, Entry] = {}
-    for entry in entries_of(spool, content.path):
+    try:
+        entries = entries_of(spool, content.path)
+    except (BuildError, ContentError) as error:
+        raise BuildError(f"{copying.where}: {error}", hint=error.hint or _ANEW) from error
+    for entry in entries:
         if entry.kind == "hard":
             named = members.get(entry.link)
             if named is None:
                 raise BuildError(
-                    f"{content.path}: {entry.path} is a link to {entry.link}, which is not before it"
+                    f"{copying.where}: {content.path}: {entry.path} is a link to {entry.link}, which is not before it",
+                    hint=_ANEW,
                 )
             entry = named.moved(entry.path)
         members[entry.path] = entry
