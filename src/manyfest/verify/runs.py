@@ -12,7 +12,7 @@ from __future__ import annotations
 from manyfest.verify.archives import MAGIC as ZIP
 from manyfest.verify.layers import DIRECTORY, FILE, SYMLINK, Entry, clean_path
 from manyfest.verify.packages import is_database
-from manyfest.verify.tape import RECORD, is_sum_plain, is_unheeded, mode_and_owner
+from manyfest.verify.tape import RECORD, is_sum_plain, mode_and_owner, only_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _FILE, _SYMLINK, _DIRECTORY, _EXTENDED, _DOT, _SLASH = b"025x./"
 _KINDS = {_FILE: FILE, _SYMLINK: SYMLINK, _DIRECTORY: DIRECTORY, _EXTENDED: ""}
 _NAME, _SIZE_END, _KIND, _PREFIX = 100, 135, 156, 345
 _MODE_AND_OWNER, _SIZE, _LINK = slice(100, 116), slice(124, 135), slice(157, 257)
+_MAX_EXTENDED = 1024
 
 
 def is_setting(path: str) -> bool:
@@ -51,13 +52,17 @@ def is_setting(path: str) -> bool:
 def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
     """Take ordinary members off the tape into the entries, as far as the piece at hand goes; the bytes of their names.
 
-    No extended header may be waiting for its member; those that say nothing that is heeded (the time, mostly) are
-    taken, too. Raises ValueError as the walk does.
+    No extended header may be waiting for its member; those that say nothing that is heeded (the time, mostly), or only
+    a longer name, are taken with theirs. Raises ValueError as the walk does.
     """
     piece, at = tape.piece, tape.at
     end = len(piece)
     names = 0
     last, prefix, may_be_kept = None, "", False
+    taken, name = (
+        at,
+        b"",
+    )  # up to where all is done; the name of the next member, when an extended header said it
     while at + RECORD < end:
         header = piece[at : at + RECORD]
         kind = header[_KIND]
@@ -70,19 +75,24 @@ def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
         start = at + RECORD
         after = start + size + -size % RECORD
         if kind == _EXTENDED:
-            if size > RECORD or after > end or not is_unheeded(piece[start : start + size]):
+            said = only_name(piece[start : start + size]) if size <= _MAX_EXTENDED and after <= end else None
+            if said is None:
                 break
-            at = after
+            at, name = after, said
             continue
-        length = header.find(b"\0", 0, _NAME)
+        if not name:
+            length = header.find(b"\0", 0, _NAME)
+            if length <= 0 or header[_PREFIX]:
+                break
+            name = header[:length]
         link = b""
         if kind != _FILE:
             size, after = 0, start
             if kind == _SYMLINK:
                 link = header[_LINK].partition(b"\0")[0]
-        is_closed = kind == _DIRECTORY and header[length - 1] == _SLASH
-        folder, _, base = header[: length - is_closed].rpartition(b"/")
-        if length <= 0 or not base or base[0] == _DOT or header[_PREFIX]:
+        is_closed = kind == _DIRECTORY and name[-1] == _SLASH
+        folder, _, base = (name[:-1] if is_closed else name).rpartition(b"/")
+        if not base or base[0] == _DOT:
             break
         if folder != last:
             clean = clean_path(folder.decode("ascii"))
@@ -102,9 +112,10 @@ def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
             break
         mode, owner = mode_and_owner(header[_MODE_AND_OWNER])
         entries[path] = Entry(_KINDS[kind], mode, size, link.decode("ascii"), owner)
-        names += length + len(link)
-        at = after
-    tape.at = min(at, end)
-    if not tape.skip(at - tape.at):
+        names += len(name) + len(link)
+        at = taken = after
+        name = b""
+    tape.at = min(taken, end)
+    if not tape.skip(taken - tape.at):
         raise ValueError("it ends inside a file")
     return names

@@ -19,10 +19,10 @@ __all__ = [
     "Tape",
     "check_sum",
     "is_sum_plain",
-    "is_unheeded",
     "mode_and_owner",
     "name_of",
     "number",
+    "only_name",
     "records",
     "size_of",
 ]
@@ -186,7 +186,13 @@ def records(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
-@lru_cache(maxsize=4096)
-def is_unheeded(data: bytes) -> bool:
-    """Does an extended header say nothing that matters here? Raises ValueError as :func:`records` does."""
-    return not records(data)
+@lru_cache(maxsize=1024)
+def only_name(data: bytes) -> bytes | None:
+    """The plain name that an extended header gives its member, empty if it says nothing that is heeded.
+
+    ``None`` if it says more, or a name that is not plain. Raises ValueError as :func:`records` does. Remembers: many
+    files have one time, which is what most of these headers are for.
+    """
+    found = records(data)
+    name = found.pop(b"path", b"")
+    return name if not found and name.isascii() and b"\0" not in name else None

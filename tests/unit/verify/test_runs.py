@@ -77,6 +77,8 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         ("./d/", b"", {"type": tarfile.DIRTYPE, "mode": 0o700}),
         ("d/l", b"", {"type": tarfile.SYMTYPE, "linkname": "../../c"}),
         ("var/lib/dpkg/info/e", b"text", {}),
+        ("./" + "f/" * 100 + "f", b"text", {"mtime": 1.5}),
+        ("g", b"", {"pax_headers": {"path": ""}}),
     )
     at, _, layer = in_runs(data)
     assert layer.entries == {
@@ -86,6 +88,8 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         "d": Entry("d", 0o700),
         "d/l": Entry("l", 0o644, 0, "../../c"),
         "var/lib/dpkg/info/e": Entry("f", 0o644, 4),
+        "f/" * 100 + "f": Entry("f", 0o644, 4),
+        "g": Entry("f", 0o644),
     }
     assert not data[at:].strip(b"\0")
 
@@ -104,10 +108,13 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         ("link", b"", {"type": tarfile.SYMTYPE, "linkname": "é"}),
         ("etc/passwd", b"root", {}),
         ("n" * 100, b"", {}),
-        ("n" * 300, b"", {}),
+        ("é" * 300, b"", {}),
+        ("n/" * 600, b"", {}),
+        ("a", b"x", {"pax_headers": {"path": "b\0c"}}),
+        ("a", b"x", {"pax_headers": {"path": "b", "uid": "1"}}),
         ("a", b"x", {"pax_headers": {"size": "1"}}),
         ("a", b"x", {"pax_headers": {"GNU.sparse.major": "1"}}),
-        ("a", b"x", {"pax_headers": {"comment": "c" * 600}}),
+        ("a", b"x", {"pax_headers": {"comment": "c" * 1100}}),
         ("a", S390X, {}),
         ("a", b"#!", {}),
         ("a.jar", b"PK\3\4", {}),
@@ -168,10 +175,10 @@ def test_bounds_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _PARTS = st.sampled_from(
-    ["a", "b", "usr", "etc", "lib", "..", ".", "", ".wh.a", "é", "\udcff", "x" * 60, "os-release"]
+    ["a", "b", "usr", "etc", "lib", "..", ".", "", ".wh.a", "é", "\udcff", "x" * 60, "y" * 60, "os-release"]
 )
 _NAMES = st.builds(
-    "".join, st.tuples(st.sampled_from(["", "./", "/"]), st.lists(_PARTS, max_size=3).map("/".join))
+    "".join, st.tuples(st.sampled_from(["", "./", "/"]), st.lists(_PARTS, max_size=4).map("/".join))
 )
 _CONTENT = st.sampled_from(
     [
@@ -190,7 +197,7 @@ _CONTENT = st.sampled_from(
 )
 _PAX = st.dictionaries(
     st.sampled_from(["path", "uid", "size", "linkpath", "comment", "GNU.sparse.major"]),
-    st.sampled_from(["1", "12", "usr/c", "x" * 700]),
+    st.sampled_from(["1", "12", "usr/c", "", "a\0b", "x" * 700]),
     max_size=2,
 )
 _FIELDS = st.fixed_dictionaries(
