@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from manyfest.errors import InputError, Unreachable
-from manyfest.stores.registry.connections import _Dial
+from manyfest.stores.registry.connections import HELD, _Dial
+from manyfest.stores.registry.http1 import Connection
 from manyfest.stores.registry.transport import Cut, Headers, HTTPTransport, Request, Response
 from manyfest.testing.script import Answer, Received, ScriptedRegistry
 
@@ -514,6 +515,27 @@ def test_the_first_warmed_connection_is_not_held_back(
     transport.warm(registry.url, 3)
     assert ask(transport, registry) == b"x"
     answered.set()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
+def test_a_slow_reader_on_this_machine_is_not_sent_for_by_itself(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel holds little for it, so that its reading is not slowed down by our sending; for others as ever."""
+    held: list[int] = []
+    option = (socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", 0))
+
+    def seen(sock: socket.socket, *arguments: Any, **options: Any) -> Connection:
+        held.append(sock.getsockopt(*option))
+        return Connection(sock, *arguments, **options)
+
+    registry.on("GET", "/v2/", Answer(200, b"x"))
+    monkeypatch.setattr("manyfest.stores.registry.connections.Connection", seen)
+    assert ask(connect(), registry) == b"x"
+    monkeypatch.setattr("manyfest.stores.registry.connections.is_loopback", lambda _: False)
+    assert ask(connect(), registry) == b"x"
+    assert held[0] == HELD
+    assert held[1] != HELD
 
 
 def test_warming_a_dead_host_disturbs_nobody(connect: Connect, registry: ScriptedRegistry) -> None:
