@@ -10,9 +10,9 @@ be kept, a header that is damaged or may be) stays on the tape for the walk.
 from __future__ import annotations
 
 from manyfest.verify.archives import MAGIC as ZIP
-from manyfest.verify.layers import DIRECTORY, FILE, SYMLINK, Entry, clean_path
+from manyfest.verify.layers import DIRECTORY, FILE, HARD, SYMLINK, Entry, clean_path
 from manyfest.verify.packages import is_database
-from manyfest.verify.tape import RECORD, is_sum_plain, mode_and_owner, only_name
+from manyfest.verify.tape import RECORD, is_sum_plain, mode_and_owner, name_of, only_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,16 @@ _LOOKED_INTO = (*MAGIC, ZIP)
 _FIRST = frozenset(magic[0] for magic in _LOOKED_INTO)
 _LONGEST = max(map(len, _LOOKED_INTO))
 
-_FILE, _SYMLINK, _DIRECTORY, _EXTENDED, _DOT, _SLASH = b"025x./"
-_KINDS = {_FILE: FILE, _SYMLINK: SYMLINK, _DIRECTORY: DIRECTORY, _EXTENDED: ""}
+_EXTENDED, _LONG_NAME, _DOT, _SLASH = b"xL./"
+_BEFORE = ""  # what is no member itself, but says something about the next
+_KINDS = {
+    b"0"[0]: FILE,
+    b"1"[0]: HARD,
+    b"2"[0]: SYMLINK,
+    b"5"[0]: DIRECTORY,
+    _EXTENDED: _BEFORE,
+    _LONG_NAME: _BEFORE,
+}
 _NAME, _SIZE_END, _KIND, _PREFIX = 100, 135, 156, 345
 _MODE_AND_OWNER, _SIZE, _LINK = slice(100, 116), slice(124, 135), slice(157, 257)
 _MAX_EXTENDED = 1024
@@ -65,32 +73,27 @@ def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
     )  # up to where all is done; the name of the next member, when an extended header said it
     while at + RECORD < end:
         header = piece[at : at + RECORD]
-        kind = header[_KIND]
+        kind = _KINDS.get(header[_KIND])
         digits = header[_SIZE]
-        if kind not in _KINDS or not digits.isdigit() or header[_SIZE_END] not in b"\0 ":
+        if kind is None or not digits.isdigit() or header[_SIZE_END] not in b"\0 ":
             break
         if not is_sum_plain(header):
             break
         size = int(digits, 8)
         start = at + RECORD
         after = start + size + -size % RECORD
-        if kind == _EXTENDED:
-            said = only_name(piece[start : start + size]) if size <= _MAX_EXTENDED and after <= end else None
+        if kind == _BEFORE:
+            if name or size > _MAX_EXTENDED or after > end:
+                break
+            said = _name_in(header[_KIND], piece[start : start + size])
             if said is None:
                 break
             at, name = after, said
             continue
         if not name:
             length = header.find(b"\0", 0, _NAME)
-            if length <= 0 or header[_PREFIX]:
-                break
-            name = header[:length]
-        link = b""
-        if kind != _FILE:
-            size, after = 0, start
-            if kind == _SYMLINK:
-                link = header[_LINK].partition(b"\0")[0]
-        is_closed = kind == _DIRECTORY and name[-1] == _SLASH
+            name = name_of(header) if header[_PREFIX] or length < 0 else header[:length]
+        is_closed = kind == DIRECTORY and name.endswith(b"/")
         folder, _, base = (name[:-1] if is_closed else name).rpartition(b"/")
         if not base or base[0] == _DOT:
             break
@@ -103,19 +106,36 @@ def ordinary_members(tape: Tape, entries: dict[str, Entry]) -> int:
         path = prefix + base.decode("ascii")
         if path in entries or (may_be_kept and (is_setting(path) or is_database(path))):
             break
+        target = link = ""
+        if kind != FILE:
+            size, after = 0, start
+            if kind != DIRECTORY:
+                target = header[_LINK].partition(b"\0")[0].decode("ascii")
+                to = clean_path(target) if kind == HARD else target
+                if to is None:
+                    break
+                link = to
         # The padding of the smallest files is looked at, too: at worst that leaves them to the walk.
-        if (
+        elif (
             size
             and piece[start] in _FIRST
             and (start + _LONGEST > end or piece.startswith(_LOOKED_INTO, start))
         ):
             break
         mode, owner = mode_and_owner(header[_MODE_AND_OWNER])
-        entries[path] = Entry(_KINDS[kind], mode, size, link.decode("ascii"), owner)
-        names += len(name) + len(link)
+        entries[path] = Entry(kind, mode, size, link, owner)
+        names += len(name) + len(target)
         at = taken = after
         name = b""
     tape.at = min(taken, end)
     if not tape.skip(taken - tape.at):
         raise ValueError("it ends inside a file")
     return names
+
+
+def _name_in(kind: int, data: bytes) -> bytes | None:
+    """The name that an extended header or GNU's of a long name gives; as of :func:`~manyfest.verify.tape.only_name`."""
+    if kind == _EXTENDED:
+        return only_name(data)
+    name = data.split(b"\0", 1)[0]
+    return name if name.isascii() else None

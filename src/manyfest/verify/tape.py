@@ -148,7 +148,7 @@ def _adler_of(field: bytes) -> int:
 def _is_sum_right(header: bytes, stored: int) -> bool:
     blanked = header[:148] + b" " * 8 + header[156:]
     # Some old writers summed signed characters.
-    return stored in (sum(blanked), sum(c - 256 if c > 127 else c for c in blanked))
+    return stored == sum(blanked) or stored == sum(c - 256 if c > 127 else c for c in blanked)
 
 
 def size_of(header: bytes) -> int:

@@ -76,6 +76,7 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         ("c", b"x" * 2000, {"mtime": 2.25}),
         ("./d/", b"", {"type": tarfile.DIRTYPE, "mode": 0o700}),
         ("d/l", b"", {"type": tarfile.SYMTYPE, "linkname": "../../c"}),
+        ("d/h", b"", {"type": tarfile.LNKTYPE, "linkname": "./d//l"}),
         ("var/lib/dpkg/info/e", b"text", {}),
         ("./" + "f/" * 100 + "f", b"text", {"mtime": 1.5}),
         ("g", b"", {"pax_headers": {"path": ""}}),
@@ -87,10 +88,20 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         "c": Entry("f", 0o644, 2000),
         "d": Entry("d", 0o700),
         "d/l": Entry("l", 0o644, 0, "../../c"),
+        "d/h": Entry("h", 0o644, 0, "d/l"),
         "var/lib/dpkg/info/e": Entry("f", 0o644, 4),
         "f/" * 100 + "f": Entry("f", 0o644, 4),
         "g": Entry("f", 0o644),
     }
+    assert not data[at:].strip(b"\0")
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_are_taken_however_they_are_written(format: int) -> None:
+    """In the header's prefix, in GNU's header before it, in POSIX's."""
+    data = archive(("a/" * 60 + "b" * 50, b"text", {}), ("n" * 100, b"", {}), ("c", b"", {}), format=format)
+    at, _, layer = in_runs(data)
+    assert list(layer.entries) == ["a/" * 60 + "b" * 50, "n" * 100, "c"]
     assert not data[at:].strip(b"\0")
 
 
@@ -103,11 +114,10 @@ def test_ordinary_members_are_taken_with_their_times() -> None:
         ("a/.wh.gone", b"", {}),
         ("folder//", b"", {"type": tarfile.DIRTYPE}),
         ("./", b"", {"type": tarfile.DIRTYPE}),
-        ("hard", b"", {"type": tarfile.LNKTYPE, "linkname": "first"}),
+        ("hard", b"", {"type": tarfile.LNKTYPE, "linkname": "../first"}),
         ("pipe", b"", {"type": tarfile.FIFOTYPE}),
         ("link", b"", {"type": tarfile.SYMTYPE, "linkname": "é"}),
         ("etc/passwd", b"root", {}),
-        ("n" * 100, b"", {}),
         ("é" * 300, b"", {}),
         ("n/" * 600, b"", {}),
         ("a", b"x", {"pax_headers": {"path": "b\0c"}}),
