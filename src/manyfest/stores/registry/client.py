@@ -151,6 +151,8 @@ class Registry(Store, CanMount, CanWarm, HasReferrers, HasTags, CanDelete):
     def warm(self, connections: int) -> None:
         """See :meth:`CanWarm.warm`. Repositories of one registry share what they warm."""
         self._endpoint.session.warm(self._endpoint.host, connections)
+        # What moves blobs, too: imported by all threads at once, it would have each of them wait for the others.
+        from manyfest.stores.registry import download, upload  # noqa: F401
 
     def _ask(self, method: str, name: str, expect: tuple[int, ...] = (200, 404)) -> Response:
         path = self._endpoint.path(f"manifests/{name}")
