@@ -31,7 +31,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["all", "directory", "dump", "load", "parse", "path_of", "read_spec", "remove", "save", "update"]
+__all__ = [
+    "all",
+    "directory",
+    "dump",
+    "load",
+    "parse",
+    "path_of",
+    "place_of",
+    "read_spec",
+    "remove",
+    "save",
+    "update",
+]
 
 MAX_BYTES = 4 * 1024 * 1024
 """The largest spec that is read."""
@@ -158,6 +170,20 @@ def parse(raw: bytes, where: str) -> Spec:
         raise InvalidSpec(f"{_at(where, _mark_of(node, str(error)))}: {error}", hint=error.hint) from error
 
 
+def place_of(path: str, message: str) -> str:
+    """``FILE:LINE:COLUMN`` of the key that a message such as ``smoke.timeout: …`` begins with; else the file alone."""
+    import yaml
+
+    if path == "-":
+        return "standard input"
+    try:
+        with open(path, "rb") as file:
+            node = yaml.compose(file.read(MAX_BYTES), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return path
+    return path if node is None else _at(path, _mark_of(node, message))
+
+
 def dump(spec: Spec) -> str:
     """The YAML of a spec, as ``push -f`` reads it."""
     import yaml
@@ -187,12 +213,15 @@ def _loader() -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:
+                if not isinstance(key.value, str):
+                    raise yaml.constructor.ConstructorError(
+                        None, None, "a key must be text, got a list or mapping", key.start_mark
+                    )
                 if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key.value!r} stands here twice", key.start_mark
                     )
-                if isinstance(key.value, str):
-                    seen.add(key.value)
+                seen.add(key.value)
             return super().construct_mapping(node, deep=deep)
 
     return Loader

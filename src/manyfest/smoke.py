@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from manyfest.content.mediatypes import is_index
 from manyfest.emulate.known import reports
 from manyfest.emulate.probe import explain
-from manyfest.errors import Error, InvalidSpec, NotFound
+from manyfest.errors import Error, InvalidPlatform, InvalidSpec, NotFound
 from manyfest.indexes.select import images, platform_of
 from manyfest.platforms import OnlyStrict, Platform, normalise
 from manyfest.stores.base import load
@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from manyfest.engines.containers import Containers, Ran
     from manyfest.stores.base import Source
 
-__all__ = ["TIMEOUT_S", "Expectation", "Plan", "Result", "smoke"]
+__all__ = ["MOST_S", "TIMEOUT_S", "Expectation", "Plan", "Result", "smoke"]
 
 TIMEOUT_S = 60.0
 """For one platform; emulation takes five to twenty times as long as the processor."""
 
 _MAX_NESTING = 4
+MOST_S = 1e6
+"""What is longer cannot be waited for on every system, and nobody would."""
+
 _BESIDE = {"amd64": ("386",), "arm64": ("arm",)}
 
 
@@ -112,11 +115,15 @@ class Plan(Value):
         special = fields.get("platforms") or {}
         if not isinstance(special, dict):
             raise InvalidSpec("smoke.platforms: expected platforms with what is special about them")
-        rows = tuple(
-            (Platform.parse(str(key)), _plan(value, plan, f"smoke.platforms.{key}", _KEYS - {"platforms"}))
-            for key, value in special.items()
-        )
-        return plan.replace(special=rows)
+        rows = []
+        for key, value in special.items():
+            where = f"smoke.platforms.{key}"
+            try:
+                platform = Platform.parse(str(key))
+            except InvalidPlatform as error:
+                raise InvalidSpec(f"{where}: {error}", hint=error.hint) from error
+            rows.append((platform, _plan(value, plan, where, _KEYS - {"platforms"})))
+        return plan.replace(special=tuple(rows))
 
     def of(self, platform: Platform) -> Plan:
         """The one for a platform."""
@@ -375,11 +382,14 @@ def _plan(fields: object, base: Plan, where: str, known: frozenset[str]) -> Plan
     if "contains" in fields:
         expectation = expectation.replace(contains=_words(fields["contains"], f"{where}.contains"))
     if "exit_code" in fields:
-        expectation = expectation.replace(exit_code=int(_number(fields["exit_code"], f"{where}.exit_code")))
+        code = fields["exit_code"]
+        if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code < 256:
+            raise InvalidSpec(f"{where}.exit_code: expected a whole number up to 255, got {code!r:.40}")
+        expectation = expectation.replace(exit_code=code)
     return Plan(
         _words(fields["cmd"], f"{where}.cmd") if "cmd" in fields else base.command,
         expectation,
-        _number(fields["timeout"], f"{where}.timeout") if "timeout" in fields else base.timeout_s,
+        _seconds(fields["timeout"], f"{where}.timeout") if "timeout" in fields else base.timeout_s,
     )
 
 
@@ -395,9 +405,9 @@ def _scalar(value: Any, where: str) -> str:
     return str(value)
 
 
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise InvalidSpec(f"{where}: expected a number, got {value!r:.40}")
+def _seconds(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_S:
+        raise InvalidSpec(f"{where}: expected seconds, more than 0 and at most {MOST_S:g}, got {value!r:.40}")
     return value
 
 

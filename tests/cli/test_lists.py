@@ -305,6 +305,8 @@ def test_compat_docker_writes_dockers_bytes(run: Run, app: str) -> None:
             "list.yaml:4:14: manifests[0].platform: unknown",
         ),
         ("image: a\nimage: b\n", "list.yaml:2:1: the key 'image' stands here twice"),
+        ("? [image]\n: b\n", "list.yaml:1:3: a key must be text, got a list or mapping"),
+        ("image: a\nannotations: {{b: c}: d}\n", "list.yaml:2:15: a key must be text, got a list or mapping"),
         ("image: [a\n", "list.yaml:2:1: "),
         ("", "list.yaml: an empty document"),
         ("- a\n", "list.yaml:1:1: the spec must be a mapping"),

@@ -43,6 +43,7 @@ def test_no_machines(run: Run) -> None:
         (("list", "--timeout", "5"), 2, "--timeout is for start and stop"),
         (("rm", "z", "--suspend"), 2, "--suspend is for stop"),
         (("stop", "z", "--timeout", "-1"), 2, "--timeout -1: expected seconds"),
+        (("stop", "z", "--timeout", "inf"), 2, "--timeout inf: expected seconds"),
         (("create",), 2, "manyfest machine create NAME"),
         (("start", "z", "--port", "70000"), 2, "expected 1 to 65535"),
         (("start", "z", "y"), 2, "takes one name, got also y"),

@@ -127,6 +127,32 @@ def test_spec_file(run: Run, place: str, docker: Path, tmp_path: Path) -> None:
     assert "has no smoke:" in run("smoke", place, "-f", str(spec), ok=False).err
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("smoke: {cmd: [a], timeout: .inf}", "2:19: smoke.timeout: expected seconds"),
+        (
+            "smoke:\n  platforms:\n    linux/386: {exit_code: 3.5}",
+            "4:17: smoke.platforms.linux/386.exit_code: expected",
+        ),
+        ("smoke: 3", "2:1: smoke: expected cmd, expect, contains"),
+        ("smoke: {platforms: {vax: {}}}", "2:21: smoke.platforms.vax: 'vax': neither"),
+    ],
+)
+def test_mistakes_in_the_file(
+    run: Run, place: str, docker: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    """With line and column, and what to write."""
+    spec = tmp_path / "manyfest.yaml"
+    spec.write_text(f"image: a/b:1\n{text}\n")
+    done = run("smoke", place, "-f", str(spec), ok=False)
+    assert (done.code, f"manyfest: error: {spec}:{message}" in done.err, "hint: " in done.err) == (
+        2,
+        True,
+        True,
+    ), done
+
+
 def test_nodes(run: Run, place: str, docker: Path) -> None:
     """A platform's own engine."""
     run("smoke", place, "--node", "linux/386=ssh://me@there")
@@ -167,6 +193,8 @@ def test_only_nodes_that_are_needed_are_asked(run: Run, place: str, docker: Path
         (("--node", "linux/386"), "expected PLATFORM=WHERE"),
         (("--node", "linux/386=ftp://x"), "expected a URL such as ssh://user@host"),
         (("--timeout", "0"), "expected seconds, more than 0"),
+        (("--timeout", "inf"), "at most 1e+06"),
+        (("--timeout", "nan"), "expected seconds, more than 0"),
         (("--jobs", "0"), "expected at least 1"),
         (("--engine", "rkt"), "invalid choice"),
     ],

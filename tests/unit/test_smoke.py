@@ -16,7 +16,7 @@ from manyfest.emulate.binfmt import registration, target_named
 from manyfest.emulate.doctor import Report, examine
 from manyfest.emulate.images import program_image
 from manyfest.engines.containers import Ran
-from manyfest.errors import EngineError, InvalidPlatform, InvalidSpec, NotFound
+from manyfest.errors import EngineError, InvalidSpec, NotFound
 from manyfest.platforms import Platform
 from manyfest.smoke import Expectation, Plan, Result, smoke
 from manyfest.stores.memory import Memory
@@ -262,8 +262,19 @@ def test_plan_from_a_file() -> None:
         ({"comand": "x"}, "'comand' is not known"),
         ({"cmd": [None]}, "smoke.cmd: expected text"),
         ({"contains": True}, "smoke.contains: expected text"),
-        ({"timeout": "5"}, "smoke.timeout: expected a number"),
-        ({"exit_code": -1}, "smoke.exit_code: expected a number"),
+        ({"timeout": "5"}, "smoke.timeout: expected seconds"),
+        ({"timeout": 0}, "smoke.timeout: expected seconds, more than 0"),
+        ({"timeout": float("inf")}, "smoke.timeout: expected seconds"),
+        ({"timeout": float("nan")}, "smoke.timeout: expected seconds"),
+        ({"exit_code": -1}, "smoke.exit_code: expected a whole number up to 255"),
+        ({"exit_code": True}, "smoke.exit_code: expected a whole number"),
+        ({"exit_code": 1.0}, "smoke.exit_code: expected a whole number"),
+        ({"exit_code": float("inf")}, "smoke.exit_code: expected a whole number"),
+        (
+            {"platforms": {"linux/a/b/c": {}}},
+            "smoke.platforms.linux/a/b/c: 'linux/a/b/c': character 10 is '/'",
+        ),
+        ({"platforms": {"vax": {}}}, "smoke.platforms.vax: 'vax': neither an operating system"),
         ({"platforms": ["linux/amd64"]}, "smoke.platforms: expected platforms"),
         (
             {"platforms": {"linux/amd64": {"platforms": {}}}},
@@ -275,9 +286,3 @@ def test_wrong_plans(fields: object, message: str) -> None:
     """The key is named."""
     with pytest.raises(InvalidSpec, match=message):
         Plan.from_mapping(fields)
-
-
-def test_wrong_platform_in_a_plan() -> None:
-    """As everywhere."""
-    with pytest.raises(InvalidPlatform):
-        Plan.from_mapping({"platforms": {"linux/a/b/c": {}}})

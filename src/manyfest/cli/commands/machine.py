@@ -53,6 +53,9 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     "--force": ("rm",),
 }
 
+MOST_S = 1e6
+"""What is longer cannot be waited for on every system, and nobody would."""
+
 _SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = " KMGT"
 
@@ -149,7 +152,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"{args.action} takes one name, got also {' '.join(args.command)}",
             hint=f"manyfest machine {args.action} NAME",
         )
-    if args.timeout < 0:
+    if not 0 <= args.timeout <= MOST_S:
         raise InputError(f"--timeout {args.timeout:g}: expected seconds", hint="0 is the usual time")
     actions = {"create": _create, "start": _start, "stop": _stop, "list": _list, "ssh": _ssh, "rm": _rm}
     action: Callable[[argparse.Namespace, Console], int] = actions[args.action]

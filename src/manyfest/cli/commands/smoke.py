@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from manyfest.cli.arguments import platforms
 from manyfest.cli.render import duration, plural, table
-from manyfest.errors import EngineError, InputError
+from manyfest.errors import EngineError, InputError, InvalidSpec
 from manyfest.platforms import Platform, normalise
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ manyfest smoke oci:build/out:1.2 --platform linux/arm64,linux/s390x --expect '{a
 manyfest smoke ghcr.io/acme/app:1.2 -f manyfest.yaml
 manyfest smoke ghcr.io/acme/app:1.2 --node linux/arm64=ssh://builder@pi -- --version
 """
+
+_EXAMPLE = 'for example smoke: {cmd: ["--version"], contains: "1.2", timeout: 60}'
 
 SHOWN = 60
 """Characters of the first line of output in the table."""
@@ -130,11 +132,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan:
     """What the file says, under what the command line says."""
-    from manyfest.smoke import Plan
+    from manyfest.smoke import MOST_S, Plan
 
     plan = Plan()
     if args.file:
-        plan = Plan.from_mapping(_smoke_of(args.file))
+        plan = _plan_of(args.file)
     given: dict[str, Any] = {}
     if args.expect is not None:
         given["output"] = args.expect
@@ -142,8 +144,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         given["contains"] = tuple(args.contains)
     if args.exit_code is not None:
         given["exit_code"] = args.exit_code
-    if args.timeout is not None and args.timeout <= 0:
-        raise InputError(f"--timeout {args.timeout:g}: expected seconds, more than 0")
+    if args.timeout is not None and not 0 < args.timeout <= MOST_S:
+        raise InputError(f"--timeout {args.timeout:g}: expected seconds, more than 0 and at most {MOST_S:g}")
 
     def over(one: Plan) -> Plan:
         return one.replace(
@@ -156,13 +158,18 @@ def _plan(args: argparse.Namespace) -> Plan:
     return over(plan)
 
 
-def _smoke_of(path: str) -> object:
-    from manyfest.drafts import read_spec
+def _plan_of(path: str) -> Plan:
+    """The key ``smoke`` of a file. Raises :class:`InvalidSpec` with line and column."""
+    from manyfest.drafts import place_of, read_spec
+    from manyfest.smoke import Plan
 
     project = dict(read_spec(path).project)
     if "smoke" not in project:
-        raise InputError(f"{path} has no smoke:", hint='add smoke: {cmd: ["--version"], contains: "1.2"}')
-    return project["smoke"]
+        raise InputError(f"{path} has no smoke:", hint=_EXAMPLE)
+    try:
+        return Plan.from_mapping(project["smoke"])
+    except InvalidSpec as error:
+        raise InvalidSpec(f"{place_of(path, str(error))}: {error}", hint=error.hint or _EXAMPLE) from error
 
 
 def _engines(args: argparse.Namespace, console: Console) -> Callable[[Platform], Containers]:
