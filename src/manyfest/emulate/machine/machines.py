@@ -117,6 +117,12 @@ def create(
                 f"{count} bytes of {what}: expected at least {least // 2**20}M, which an engine needs",
                 hint="M and G are units: 2048M, 2G",
             )
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if memory > there:
+        raise InputError(
+            f"{memory // 2**20}M of memory: expected less than the {there // 2**20}M of this machine",
+            hint=f"--memory {MEMORY // 2**30}G is the usual size",
+        )
     if cpus < 0:
         raise InputError(f"{cpus} processors: expected a number from 1, or 0 for the usual two")
     for program, package in (("ssh", "openssh-client"), (f"qemu-system-{kind.qemu}", kind.packages)):

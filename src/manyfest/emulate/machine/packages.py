@@ -137,6 +137,7 @@ def _configure(kind: Kind, folder: str, mirror: str) -> str:
         "APT::Architecture": kind.debian,
         "APT::Architectures": kind.debian,
         "APT::Install-Recommends": "false",
+        "APT::Update::Error-Mode": "any",  # else an archive that does not answer is one that has nothing
         "Dir::Cache": folder,
         "Dir::Cache::archives": f"{folder}/archives",
         "Dir::Etc::main": "/dev/null",

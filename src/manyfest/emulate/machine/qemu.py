@@ -33,6 +33,13 @@ QMP_TIMEOUT_S = 5.0
 
 _CONSOLE_LIMIT = 256 * 1024
 _QMP = "qmp.sock"
+_HELP = (
+    (
+        "Cannot allocate memory",
+        "manyfest machine list shows what runs: stop another, or make one anew with less --memory",
+    ),
+    ("Invalid SMP CPUs", "make one anew with fewer --cpus"),
+)
 _TAKEN = "could not set up host forwarding rule"
 
 
@@ -184,6 +191,7 @@ def launch(words: list[str], folder: str, port: int) -> None:
                 f"port {port} of 127.0.0.1 is in use, and ssh to the machine needs one",
                 hint="--port 0 takes any that is free",
             ) from error
+        error.hint = error.hint or next((hint for said, hint in _HELP if said in str(error)), "")
         raise
     finally:
         os.umask(mask)

@@ -32,7 +32,7 @@ QEMU = """\
 import os, sys, time
 words = sys.argv
 if "CRASH" in os.environ:
-    sys.exit("cannot set up guest memory")
+    sys.exit("cannot set up guest memory 'ram': Cannot allocate memory")
 if "kvm" in words:
     sys.exit("failed to set MSR 0x10a")
 pidfile = words[words.index("-pidfile") + 1]
@@ -120,6 +120,7 @@ def test_an_architecture_may_be_the_name(place: Path) -> None:
         ({"name": "z", "architecture": "vax"}, InvalidPlatform),
         ({"name": "../z", "architecture": "s390x"}, InputError),
         ({"name": "z", "architecture": "s390x", "memory": 1}, InputError),
+        ({"name": "z", "architecture": "s390x", "memory": 2**60}, InputError),
         ({"name": "z", "architecture": "s390x", "disk": 1}, InputError),
         ({"name": "z", "architecture": "s390x", "cpus": -1}, InputError),
         ({"name": "z", "architecture": "riscv64"}, EmulationError),
@@ -194,8 +195,9 @@ def test_a_machine_that_turns_itself_off(place: Path, monkeypatch: pytest.Monkey
 def test_qemu_that_does_not_start(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create("z", "s390x")
     monkeypatch.setenv("CRASH", "yes")
-    with pytest.raises(EmulationError, match="cannot set up guest memory"):
+    with pytest.raises(EmulationError, match="cannot set up guest memory") as caught:
         start("z")
+    assert "with less --memory" in caught.value.hint
     assert machines.find("z").state == "stopped"
 
 

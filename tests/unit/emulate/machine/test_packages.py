@@ -100,6 +100,7 @@ Acquire::Retries "3";
     )
     assert text.count("AllowInsecureRepositories") == 1
     assert 'Acquire::AllowInsecureRepositories "false";' in text
+    assert 'APT::Update::Error-Mode "any";' in text
     assert 'APT::Architecture "s390x";' in text
     source = (tmp_path / "etc" / "sources.list").read_text()
     assert source == f"deb [signed-by={tmp_path}] {MIRROR} bookworm main\n"
