@@ -7,11 +7,14 @@ import gzip
 import hashlib
 import io
 import random
+import subprocess
+import sys
 import tarfile
 import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from typing import Any
 
 import pytest
@@ -154,6 +157,24 @@ def test_packings(packing: str, fast: bool, monkeypatch: pytest.MonkeyPatch) -> 
     assert layer.diff_id == "sha256:" + hashlib.sha256(SAMPLE).hexdigest()
     assert layer.unpacked == len(SAMPLE)
     assert "usr/bin/app" in layer.entries
+
+
+def test_zstandard_is_read_without_its_package() -> None:
+    """By the same code, of which the package finds the same classes when it is imported afterwards."""
+    script = (
+        "import sys; from manyfest.verify.streams import _zstandard; part = _zstandard()\n"
+        "assert part is _zstandard() and 'zstandard' not in sys.modules\n"
+        "import zstandard; assert zstandard.ZstdDecompressor is part.ZstdDecompressor"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_zstandard_that_is_built_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the part in C, or behind an importer of its own, the package is used."""
+    monkeypatch.delitem(sys.modules, "zstandard.backend_c")
+    monkeypatch.setattr(PathFinder, "find_spec", lambda *_: None)
+    assert read(packed("zstd")).packing == "zstd"
+    assert streams._zstandard() is zstandard
 
 
 def test_content_that_is_not_what_the_digest_says() -> None:
