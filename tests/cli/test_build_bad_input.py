@@ -293,6 +293,23 @@ def test_targets_are_looked_at_first(run: Run, project: Path, name: str, dry: tu
     assert sorted(os.listdir(project)) == before
 
 
+def test_a_folder_that_may_not_be_read(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is named; root may read all, so the refusal is made up."""
+    (project / "closed").mkdir()
+    (project / "Dockerfile").write_text(f"{S}COPY . /\n")
+    usual = os.listdir
+
+    def refuse(path: str) -> list[str]:
+        if str(path).endswith("/closed"):
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr("manyfest.build.ignore.os.listdir", refuse)
+    failed = run("build", "-t", "oci:o:1", ok=False)
+    assert (failed.code, f"{project}/closed: Permission denied" in failed.err) == (3, True), failed
+    assert "hint: every folder that is copied must be readable" in failed.err
+
+
 class Terminal(io.StringIO):
     """Standard error, as a terminal or not."""
 

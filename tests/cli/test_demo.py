@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -326,6 +327,21 @@ def test_engine_that_fails_is_told_and_no_failure(
     tour.run_in_engine()
     assert [run["ok"] for run in tour.runs[3:]] == [None, None]
     assert "could not: no namespaces" in text_of(tour)
+
+
+@pytest.mark.parametrize(("hard", "asked"), [(4096, True), (2**20, False), (resource.RLIM_INFINITY, False)])
+def test_podman_asks_for_no_more_files_than_there_may_be(
+    outside: Path, tour: demo.Tour, monkeypatch: pytest.MonkeyPatch, hard: int, asked: bool
+) -> None:
+    """In a container it may have few, and would not start."""
+    engine(outside, "podman", 'echo "$@" >> log; case $1 in run) echo linux/amd64;; esac')
+    monkeypatch.setenv("PATH", str(outside))
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, hard))
+    tour.runs = tour.runs[:1]
+    tour.run_in_engine()
+    log = (outside / "work" / "log").read_text(encoding="utf-8")
+    assert ("--ulimit nofile=4096:4096" in log) is asked
+    assert ("--ulimit" in log) is asked
 
 
 def test_no_engine_says_nothing(outside: Path, tour: demo.Tour, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,10 @@ class Context:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            raise BuildError(f"{self._real(folder)}: {error.strerror}") from error
+            raise BuildError(
+                f"{self._real(folder)}: {error.strerror}",
+                hint="every folder that is copied must be readable; .dockerignore can leave it out",
+            ) from error
         return sorted(names)
 
     def below(self, folder: str) -> Iterator[Entry]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import IO
 
-__all__ = ["MAX_OUTPUT", "Containers", "Ran", "find"]
+__all__ = ["MAX_OUTPUT", "Containers", "Ran", "find", "own_limits"]
 
 MAX_OUTPUT = 256 * 1024
 """Bytes kept of each stream of a container."""
@@ -156,7 +156,7 @@ class Containers:
         name = f"manyfest-{secrets.token_hex(8)}"
         words = ["create", "--name", name, "--network", network, "--log-driver", "none", "--pull=never"]
         words += ["--platform", platform] if platform else []
-        words += _own_limits() if self.name == "podman" else []
+        words += own_limits() if self.name == "podman" else []
         started = time.monotonic()
         try:
             self._call(*words, image, *command)
@@ -298,8 +298,8 @@ def find(name: str = "") -> Containers | None:
     return None
 
 
-def _own_limits() -> list[str]:
-    """Podman raises the limits of open files and processes, which it may not where it is rootless or nested."""
+def own_limits() -> list[str]:
+    """What keeps Podman from raising the limits of open files and processes, which it may not where it is nested."""
     words = []
     for name, which, enough in _LIMITS:
         _, hard = resource.getrlimit(which)

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -61,6 +62,9 @@ LINE = 96
 
 ENGINE_TIMEOUT_S = 10.0
 ENGINE_RUNS = 3
+PODMAN_FILES = 2**20
+"""Open files that Podman lets containers have, unless it is told otherwise."""
+
 """How many platforms are tried in an engine: each costs about half a second."""
 
 
@@ -231,9 +235,9 @@ class Tour:
         if engine is None or not able:
             return
         self.chapter(f"In {engine}", "One name; the engine picks the image of the platform it is asked for.")
-        insecure = ["--tls-verify=false"] if engine == "podman" else []
+        own = ["--tls-verify=false", *_limits()] if engine == "podman" else []
         for platform in able[:ENGINE_RUNS]:
-            words = [engine, "run", "--rm", "--pull=always", *insecure, "--platform", platform, self.target]
+            words = [engine, "run", "--rm", "--pull=always", *own, "--platform", platform, self.target]
             try:
                 self.runs.append(self.foreign(words, platform))
             finally:
@@ -437,6 +441,14 @@ def _engine() -> str | None:
         if shutil.which(name) and _call([name, "version", "--format", question])[0] == 0:
             return name
     return None
+
+
+def _limits() -> list[str]:
+    """Options without which Podman asks for more open files than it may have here."""
+    from manyfest.engines.containers import own_limits
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return [] if hard == resource.RLIM_INFINITY or hard >= PODMAN_FILES else own_limits()
 
 
 def _call(words: list[str]) -> tuple[int, str, str]:
