@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from manyfest import smoke
 from manyfest.build import project
 from manyfest.build.lint import inspect_tree
 from manyfest.build.project import load
@@ -202,3 +203,4 @@ def test_the_schema_has_every_key() -> None:
     assert set(keys["compile"]["properties"]) == set(project._COMPILE_KEYS)
     assert set(keys["build"]["properties"]) == set(project._BUILD_KEYS)
     assert tuple(keys["compile"]["properties"]["toolchain"]["enum"]) == TOOLCHAINS
+    assert {*schema["$defs"]["smoke"]["properties"], *keys["smoke"]["properties"]} == smoke._KEYS
