@@ -83,6 +83,23 @@ def test_many_handlers_are_counted_in_a_finding(run: Run, kernel: Kernel, qemu: 
     assert "5 handlers: without the flag F" in run("emulators").out
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_containers_are_pointed_to(
+    run: Run, kernel: Kernel, qemu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Where there are emulators and an engine, for a kernel that runs a program is no container that does."""
+    (tmp_path / "bin").mkdir()
+    if there:
+        (tmp_path / "bin" / "podman").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bin" / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "--engine any" not in run("emulators").err
+    kernel.register(registration("q", target_named(QEMU), qemu, "F"))
+    assert ("--engine any does that too" in run("emulators").err) is there
+    assert "--engine any" not in run("emulators", "--engine", "any").err
+    assert "--engine any" not in run("emulators", "test", str(OWN)).err
+
+
 def test_test_answers_with_its_code(run: Run, kernel: Kernel) -> None:
     """0 for this machine, 2 for what nobody knows."""
     assert str(OWN) in run("emulators", "test").out

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from manyfest.cli.render import table
@@ -125,6 +126,8 @@ def _status(args: argparse.Namespace, console: Console, binfmt: Binfmt) -> int:
         "ok": works,
     }
     console.result(shown, _status_text(report, probes))
+    if report.statuses and not args.engine and any(map(shutil.which, ("docker", "podman"))):
+        console.say("nothing was tried in a container; --engine any does that too")
     return 0 if works or not asked else 1
 
 
