@@ -48,6 +48,7 @@ __all__ = [
 MAX_BYTES = 4 * 1024 * 1024
 """The largest spec that is read."""
 
+_PAGES = "docs/reference/list-file.md and docs/reference/manyfest-yaml.md say what the file may hold"
 _ENDING = ".yaml"
 _LONGEST = 200
 """Bytes of a file name before the rest goes into a folder below; file systems end at 255."""
@@ -157,7 +158,7 @@ def parse(raw: bytes, where: str) -> Spec:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InvalidSpec(f"{_at(where, mark)}: {error.problem or error.context}") from None
+        raise InvalidSpec(f"{_at(where, mark)}: {error.problem or error.context}", hint=_PAGES) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidSpec(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
     if value is None:
@@ -167,7 +168,9 @@ def parse(raw: bytes, where: str) -> Spec:
     try:
         return Spec.from_mapping(value)
     except InvalidSpec as error:
-        raise InvalidSpec(f"{_at(where, _mark_of(node, str(error)))}: {error}", hint=error.hint) from error
+        raise InvalidSpec(
+            f"{_at(where, _mark_of(node, str(error)))}: {error}", hint=error.hint or _PAGES
+        ) from error
 
 
 def place_of(path: str, message: str) -> str:

@@ -65,6 +65,12 @@ CASES = {
     "unknown flag": Case(
         f"{S}COPY --form=x a /\n", 2, "Dockerfile:2: COPY: unknown flag --form", "it takes --chmod"
     ),
+    "too few words": Case(
+        f"{S}COPY a\n",
+        2,
+        "Dockerfile:2: COPY needs at least 2 arguments, got 1",
+        "docs/reference/dockerfile-support.md",
+    ),
     "no FROM": Case("", 2, "Dockerfile: no FROM", "a Dockerfile starts with FROM"),
     "RUN without an engine": Case(
         f"{S}RUN make\n",

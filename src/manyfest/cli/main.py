@@ -279,7 +279,9 @@ def _hint(error: Error) -> str:
 
 def _usage(error: Error, argv: Sequence[str]) -> str:
     """For what was typed; what a file says wrong is not in the help."""
-    if not isinstance(error, InputError) or isinstance(error, InvalidProject | InvalidSpec):
+    if isinstance(error, InvalidProject):
+        return "docs/reference/dockerfile-support.md and docs/reference/manyfest-yaml.md say what may stand there"
+    if not isinstance(error, InputError) or isinstance(error, InvalidSpec):
         return ""
     command = next((word for word in argv if word in COMMANDS), "")
     return (
