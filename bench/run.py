@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dates": dict.fromkeys(measured, stamp),
         "measured": measured,
     }
-    if args.update and (earlier := sorted(RESULTS.glob("*.json"))):
+    if args.update and (earlier := sorted(RESULTS.glob("[0-9]*.json"))):
         results = report.updated(json.loads(earlier[-1].read_text()), results, earlier[-1].stem)
     text = report.text(results)
     if not args.no_write:
