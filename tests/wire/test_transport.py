@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import select
 import socket
+import struct
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +18,7 @@ import pytest
 
 from manyfest.errors import InputError, Unreachable
 from manyfest.stores.registry.connections import HELD, _Dial
-from manyfest.stores.registry.http1 import Connection
+from manyfest.stores.registry.http1 import Connection, _poll
 from manyfest.stores.registry.transport import Cut, Headers, HTTPTransport, Request, Response
 from manyfest.testing.script import Answer, Received, ScriptedRegistry
 
@@ -536,6 +539,44 @@ def test_a_slow_reader_on_this_machine_is_not_sent_for_by_itself(
     assert ask(connect(), registry) == b"x"
     assert held[0] == HELD
     assert held[1] != HELD
+
+
+class Fickle(socket.socket):
+    """Its options cannot be set, which is what some systems say once the peer has hung up."""
+
+    def setsockopt(self, *arguments: Any) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+@pytest.mark.parametrize("options", [True, False], ids=["options", "no-options"])
+def test_a_registry_that_hangs_up_while_a_connection_is_set_up_is_unreachable(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, *, options: bool
+) -> None:
+    """Warmed or not, and whatever the operating system then says of the socket: no more than the request is told."""
+    finish, kinds = _Dial.finish, (Fickle, socket.socket)
+    over: list[str] = []
+
+    def reset(dial: _Dial) -> socket.socket:
+        sock = finish(dial)
+        peer, _ = listening.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        assert _poll(sock, select.POLLIN, 10) & select.POLLHUP
+        over.append(threading.current_thread().name)
+        dial._sock = kinds[options](fileno=sock.detach())
+        return dial._sock
+
+    monkeypatch.setattr(_Dial, "finish", reset)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        transport = connect()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v2/"
+        transport.warm(url, 2)
+        for thread in threading.enumerate():
+            if "_warm_all" in thread.name:
+                thread.join(10)
+        assert len(over) == 2
+        with pytest.raises(Unreachable, match=f"{url[:-4]}: "):
+            transport.send(Request("GET", url))
 
 
 def test_warming_a_dead_host_disturbs_nobody(connect: Connect, registry: ScriptedRegistry) -> None:

@@ -222,9 +222,11 @@ class Pool:
                 # Importing ssl and loading certificates take about as long as the way to the registry and back.
                 self._context(address)
             sock = dial.finish()
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with dial.translated:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if address.scheme == "http":
+                    _hold_little(sock, dial.reached)
             if address.scheme == "http":
-                _hold_little(sock)
                 return Connection(sock, str(address), tls=False)
             if (proxy := self.proxy(address)) is not None:
                 _tunnel(sock, address, proxy, patience_s)
@@ -255,14 +257,16 @@ class Pool:
             return context
 
 
-def _hold_little(sock: socket.socket) -> None:
+def _hold_little(sock: socket.socket, host: str) -> None:
     """Give the kernel no more than a registry on this machine has room for; elsewhere a network has to be kept busy.
 
     What is given beyond that, the kernel sends when room is made, which on loopback is in the middle of the registry's
     own reading: the registry's processor then does our sending too. It hashes slower than we do, so it is what a copy
     of a big layer waits for: a tenth less so. ``docs/decisions/0018-little-held-on-loopback.md`` has the figures.
+
+    ``host`` is the address that was dialled: the socket itself forgets its peer as soon as that has hung up.
     """
-    if hasattr(socket, "TCP_NOTSENT_LOWAT") and is_loopback(sock.getpeername()[0]):
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and is_loopback(host):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, HELD)
 
 
@@ -280,11 +284,13 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 class _Dial:
     """A connection that is being made: begun at once, so that other work can be done until :meth:`finish`.
 
-    ``known`` is another one to the same place, whose name need not be looked up again.
+    ``known`` is another one to the same place, whose name need not be looked up again. ``reached`` is the address that
+    was dialled last; what the operating system says about the socket is to be said within ``translated``.
     """
 
     def __init__(self, host: str, port: int, peer: str, timeout_s: float, known: _Dial | None = None) -> None:
-        self._peer = peer
+        self.translated = _Translated(peer, timeout_s)
+        self.reached = ""
         self._timeout_s = timeout_s
         self._sock: socket.socket | None = None
         self._code = 0
@@ -308,7 +314,7 @@ class _Dial:
 
     def finish(self) -> socket.socket:
         """The connected socket; every address that the name has is tried. Raises :class:`Unreachable`."""
-        with _Translated(self._peer, self._timeout_s):
+        with self.translated:
             if self._failure is not None:
                 raise self._failure
             while True:
@@ -330,6 +336,7 @@ class _Dial:
         family, kind, protocol, where = self._ways.pop(0)
         self._sock = socket.socket(family, kind, protocol)
         self._sock.setblocking(False)
+        self.reached = where[0]
         self._code = self._sock.connect_ex(where)
 
     def _connected(self) -> socket.socket:
