@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import os
+import select
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +23,7 @@ import pytest
 from manyfest.content.digest import Digest
 from manyfest.errors import InputError, StoreError
 from manyfest.serve.exchange import File, Request, Response
-from manyfest.serve.http import Server
+from manyfest.serve.http import Server, _Connection
 from manyfest.serve.registry import RegistryApp
 
 BIG = 3 * 1024 * 1024 + 17
@@ -348,6 +351,28 @@ def test_tls(app: Echo, certificate: tuple[str, str]) -> None:
             connection.request("PUT", "/", b"again")
             assert connection.getresponse().read() == b"again"
             connection.close()
+
+
+def test_a_client_that_goes_before_hands_are_shaken_leaves_nothing(
+    app: Echo, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shake_hands, seen = _Connection._shake_hands, threading.Event()
+
+    def late(connection: _Connection) -> None:
+        waiting = select.poll()
+        waiting.register(connection._socket, 0)
+        assert waiting.poll(10_000)  # the end of the connection: nothing else was asked for
+        try:
+            shake_hands(connection)
+        finally:
+            seen.set()
+
+    monkeypatch.setattr(_Connection, "_shake_hands", late)
+    with Server(app, tls=certificate) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert seen.wait(10)
+    gc.collect()  # a socket that nobody closed is an error
 
 
 def test_certificate_that_cannot_be_loaded(app: Echo, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import select
 import socket
@@ -31,6 +32,13 @@ def ask(
     """The body of one answer."""
     with transport.send(Request(method, registry.url + path)) as response:
         return response.read()
+
+
+def warmed() -> None:
+    """Wait until nothing is opened ahead any more."""
+    for thread in threading.enumerate():
+        if "_warm_" in thread.name:
+            thread.join(10)
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -490,9 +498,7 @@ def test_warming_looks_a_name_up_once(
             ask(transport, registry)
     else:
         assert ask(transport, registry) == b"x"
-    for thread in threading.enumerate():
-        if "_warm_all" in thread.name:
-            thread.join(10)
+    warmed()
     # Who asks, after warming has failed, looks for itself.
     assert len(asked) == (2 if fails else 1)
 
@@ -548,9 +554,10 @@ class Fickle(socket.socket):
         raise OSError(errno.EINVAL, "Invalid argument")
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("options", [True, False], ids=["options", "no-options"])
 def test_a_registry_that_hangs_up_while_a_connection_is_set_up_is_unreachable(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, *, options: bool
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, scheme: str, *, options: bool
 ) -> None:
     """Warmed or not, and whatever the operating system then says of the socket: no more than the request is told."""
     finish, kinds = _Dial.finish, (Fickle, socket.socket)
@@ -569,14 +576,41 @@ def test_a_registry_that_hangs_up_while_a_connection_is_set_up_is_unreachable(
     monkeypatch.setattr(_Dial, "finish", reset)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         transport = connect()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v2/"
+        url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/v2/"
         transport.warm(url, 2)
-        for thread in threading.enumerate():
-            if "_warm_all" in thread.name:
-                thread.join(10)
+        warmed()
         assert len(over) == 2
-        with pytest.raises(Unreachable, match=f"{url[:-4]}: "):
+        with pytest.raises(Unreachable, match=r"^https?://127\.0\.0\.1:\d+: "):
             transport.send(Request("GET", url))
+    gc.collect()  # a socket that nobody closed is an error
+
+
+@pytest.mark.parametrize("short_of", ["proxy", "threads"])
+def test_what_cannot_be_warmed_is_not_waited_for(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch, short_of: str
+) -> None:
+    """Nobody opens what was to be opened ahead: the request does it itself, or tells what is wrong."""
+
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    url = f"{registry.url}/v2/"
+    if short_of == "proxy":
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
+        url = "https://registry.invalid/v2/"
+    registry.on("GET", "/v2/", Answer(200, b"x"))
+    transport = connect()
+    with monkeypatch.context() as patched:
+        if short_of == "threads":
+            patched.setattr(threading.Thread, "start", no_more)
+        transport.warm(url, 3)
+    warmed()
+    assert not any(transport._pool._pending.values())
+    if short_of == "proxy":
+        with pytest.raises(InputError, match="HTTPS_PROXY: expected a proxy"):
+            transport.send(Request("GET", url))
+    else:
+        assert ask(transport, registry) == b"x"
 
 
 def test_warming_a_dead_host_disturbs_nobody(connect: Connect, registry: ScriptedRegistry) -> None:

@@ -460,7 +460,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _tls_context(certificate: str, key: str) -> ssl.SSLContext:
     import ssl  # here: it takes longer to load than everything else, and most registries on loopback do without
 
+    from manyfest.stores.registry.tls import Connected
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = Connected
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:

@@ -28,6 +28,8 @@ from io import BufferedReader
 from typing import Self
 from urllib.parse import parse_qsl, unquote
 
+from manyfest.stores.registry.tls import Connected
+
 __all__ = ["Answer", "Certificate", "Received", "ScriptedRegistry", "make_certificate"]
 
 
@@ -421,13 +423,15 @@ def _end(sock: socket.socket, answer: Answer) -> None:
 
 def _shut(sock: socket.socket) -> None:
     try:
-        sock.shutdown(socket.SHUT_RDWR)
+        # Not SSLSocket's own, which takes the session away under the thread that reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         pass  # it was not connected any more, which is what was wanted
 
 
 def _server_context(certificate: Certificate, client_ca: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = Connected
     context.load_cert_chain(certificate.cert, certificate.key)
     if client_ca:
         context.verify_mode = ssl.CERT_REQUIRED

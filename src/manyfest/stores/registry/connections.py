@@ -10,7 +10,7 @@ import socket
 from _thread import allocate_lock
 from time import monotonic
 
-from manyfest.errors import Unreachable
+from manyfest.errors import Error, InputError, Unreachable
 from manyfest.stores.registry.http1 import Connection
 from manyfest.stores.registry.proxies import Proxies, is_loopback, join_authority
 from manyfest.values import Value
@@ -138,9 +138,15 @@ class Pool:
             missing = 0 if self._closed else min(count, MAX_WARM) - there
             if missing > 0:
                 self._pending[address] = self._pending.get(address, 0) + missing
-        if missing > 0:
+        if missing <= 0:
+            return
+        try:
+            self.proxy(address)
             # One thread for the caller to start: each costs it a change of threads, and connecting here takes nothing.
             threading.Thread(target=self._warm_all, args=(address, missing), daemon=True).start()
+        except (InputError, RuntimeError):
+            # No proxy that can be used, which the request tells, or no thread, which it does without.
+            self._tell(address, missing)
 
     def _warm_all(self, address: Address, count: int) -> None:
         if address.scheme == "http":
@@ -178,15 +184,19 @@ class Pool:
         connection = None
         try:
             connection = self._finished(dial, address, self._timeout_s)
-        except Unreachable:
+        except Error:
             pass  # only a hint was followed; the request that needs the connection meets the error and tells it
         finally:
             if connection is not None:
                 self.give_back(address, connection)
-            assert self._arrival is not None
-            with self._arrival:
-                self._pending[address] -= 1
-                self._arrival.notify_all()
+            self._tell(address, 1)
+
+    def _tell(self, address: Address, count: int) -> None:
+        """So many are not on their way any more: they are idle now, or given up."""
+        assert self._arrival is not None
+        with self._arrival:
+            self._pending[address] -= count
+            self._arrival.notify_all()
 
     def _arriving(self, address: Address) -> Connection | None:
         """Wait for a connection that is being opened, unless those are all waited for already."""

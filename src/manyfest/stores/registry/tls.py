@@ -8,6 +8,7 @@ and whenever the user set ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``.
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 
@@ -15,9 +16,11 @@ from manyfest.errors import InputError, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from manyfest.stores.registry.hosts import HostPolicy
 
-__all__ = ["NotTLS", "context_for", "tls_error"]
+__all__ = ["Connected", "NotTLS", "context_for", "tls_error"]
 
 DIRECTORIES = ("/etc/ssl/certs",)
 BUNDLES = (
@@ -32,12 +35,28 @@ class NotTLS(Unreachable):
     """The peer answered a TLS greeting with something else."""
 
 
+class Connected(ssl.SSLSocket):
+    """A socket that speaks TLS or is closed.
+
+    Of one whose peer has hung up already, :mod:`ssl` makes a socket that has shaken no hands, or leaves it open.
+    """
+
+    def getpeername(self) -> Any:
+        """See :meth:`socket.socket.getpeername`; asked first of all, to know whether there is anyone to greet."""
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from error
+
+
 def context_for(policy: HostPolicy) -> ssl.SSLContext:
     """A context that trusts what the policy says.
 
     Raises :class:`~manyfest.errors.InputError` when a certificate file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = Connected
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if not policy.verify:
