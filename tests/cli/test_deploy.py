@@ -42,6 +42,7 @@ class Swarm:
         self.nodes_ = [node("big", "x86_64"), node("ibm", "s390x")]
         self.known: dict[str, dict[str, Any]] = {}
         self.broken: tuple[str, str] = ("", "")
+        self.history: list[str] = []
         self.auths: list[str] = []
         self.interrupted = False
 
@@ -82,17 +83,20 @@ class Swarm:
             ports = {"Ports": (each["Spec"].get("EndpointSpec") or {}).get("Ports")}
             for at in self.nodes_:
                 bad = at["Description"]["Hostname"] == self.broken[0]
-                good = {"State": "running", "PortStatus": ports}
-                found.append(
-                    {
-                        "ID": f"t-{at['ID']}",
-                        "NodeID": at["ID"],
-                        "ServiceID": each["ID"],
-                        "Spec": each["Spec"]["TaskTemplate"],
-                        "Status": {"State": "rejected", "Err": self.broken[1]} if bad else good,
-                        "DesiredState": "running",
-                    }
-                )  # fmt: skip
+                last = {"State": "rejected", "Err": self.broken[1]} if bad else {"State": "running"}
+                past = [{"State": "failed", "Err": error} for error in self.history]
+                for number, status in enumerate([*past, last]):
+                    found.append(
+                        {
+                            "ID": f"t-{at['ID']}-{number}-{status['State']}",
+                            "CreatedAt": f"2026-01-01T00:00:{number:02d}Z",
+                            "NodeID": at["ID"],
+                            "ServiceID": each["ID"],
+                            "Spec": each["Spec"]["TaskTemplate"],
+                            "Status": {**status, "PortStatus": ports},
+                            "DesiredState": "running" if status is last else "shutdown",
+                        }
+                    )
         return found
 
     def task_logs(self, task: str) -> str:
@@ -234,6 +238,18 @@ def test_an_update_that_was_stopped_goes_on(run: Run, swarm: Swarm, image: str) 
     before = swarm.known["web"]["Spec"]
     assert run("deploy", "web", image, "--json").json["action"] == "unchanged"
     assert swarm.known["web"]["Spec"] == before
+
+
+def test_what_failed_before_is_over(run: Run, swarm: Swarm, image: str) -> None:
+    """Swarm remembers some tasks of each node: a service that has failed at times and runs has not failed now."""
+    run("deploy", "web", image)
+    swarm.history = ["task: non-zero exit (1)"] * 2
+    assert run("deploy", "web", image, "--json").json["ok"] is True
+    swarm.broken = ("ibm", "exec format error")
+    failed = run("deploy", "web", image, "--env", "A=2", ok=False)
+    assert failed.code == 3
+    assert f"web runs {image}@" in failed.err
+    assert failed.err.splitlines()[-2].endswith(" again, as before")
 
 
 def test_a_task_without_its_port_is_told(

@@ -102,7 +102,7 @@ class StackSwarm(Swarm):
                 task["Slot"] = 1
                 if task["NodeID"] == "id-ibm":
                     found.remove(task)
-            task["ID"] = f"t-{name}-{task['NodeID']}"
+            task["ID"] = f"t-{name}-{task['NodeID']}-{task['Status']['State']}"
         return found
 
 

@@ -27,6 +27,8 @@ from tests.real.swarm import (
     until,
 )
 
+from manyfest.deploy.renewal import RENEWED
+
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 WEB = ("-p", f"{PORT}:8080", "--publish-mode", "host")
@@ -128,6 +130,30 @@ def test_another_program_has_the_port_on_one_node(ship: Host, mixed: MixedSwarm)
     assert "another program has this port on the node" in failed.err
     assert "the service web was removed again" in failed.err
     assert mixed.x86.docker("service", "ls", "-q") == ""
+
+
+def test_a_task_dies_once_in_an_update(ship: Host, mixed: MixedSwarm) -> None:
+    """Swarm stops the update half-way and tries that task again; the deployment arrives when that works."""
+    image = push(ship, mixed, "once", *BOTH)
+    ship.manyfest("deploy", "web", image, *WEB)
+    with deploying(ship, "web", image, "--env", "WORD=new", "--update-delay", "3") as deployment:
+        until(lambda: kill_one(mixed, "WORD=new"), "a task of the update")
+        out, err = deployment.communicate(timeout=120)
+    assert deployment.returncode == 0, out + err
+    assert "web: updated, 2 of 2 tasks run" in out
+    assert [ask(node) for node in mixed.nodes] == ["amd64 new", "386 new"]
+    labels = mixed.x86.docker("service", "inspect", "-f", "{{json .Spec.Labels}}", "web")
+    assert RENEWED in labels, "Swarm has not stopped the update, so this has shown nothing"
+
+
+def kill_one(mixed: MixedSwarm, variable: str) -> bool:
+    """A running container with that environment, on whichever node it is."""
+    for node in mixed.nodes:
+        for id in node.docker("ps", "-q", "--no-trunc").split():
+            if variable in node.docker("inspect", "-f", '{{join .Config.Env "\\n"}}', id).split("\n"):
+                node.docker("kill", id)
+                return True
+    return False
 
 
 def test_the_manager_restarts_under_everything(ship: Host, mixed: MixedSwarm) -> None:

@@ -11,7 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from manyfest.deploy.renewal import renew, set_back, stuck
+from manyfest.deploy.renewal import is_paused, renew, set_back, stuck
 from manyfest.errors import EngineError, NotFound
 from manyfest.values import Value
 
@@ -32,6 +32,7 @@ __all__ = [
     "Seen",
     "Target",
     "Watch",
+    "ended",
     "explain",
     "look",
     "next_generation",
@@ -94,19 +95,37 @@ class Clock:
 class Target(Value):
     """What is expected: one task on each of ``nodes`` (ids) that is up, or ``replicas`` anywhere.
 
-    ``generation`` is the ``ForceUpdate`` of the tasks that count.
+    ``generation`` is the ``ForceUpdate`` of the tasks that count; ``past`` are the ids of those that do not although
+    they have it, since they had ended before anything was done.
     """
 
-    __slots__ = ("generation", "nodes", "replicas", "service")
+    __slots__ = ("generation", "nodes", "past", "replicas", "service")
     service: str
     generation: int
     nodes: tuple[str, ...]
     replicas: int | None
+    past: tuple[str, ...]
 
     def __init__(
-        self, service: str, generation: int, nodes: Iterable[str] = (), replicas: int | None = None
+        self,
+        service: str,
+        generation: int,
+        nodes: Iterable[str] = (),
+        replicas: int | None = None,
+        past: Iterable[str] = (),
     ) -> None:
-        self._set(service=service, generation=generation, nodes=tuple(nodes), replicas=replicas)
+        self._set(
+            service=service, generation=generation, nodes=tuple(nodes), replicas=replicas, past=tuple(past)
+        )
+
+    @classmethod
+    def of(
+        cls, service: str, spec: Mapping[str, Any], nodes: Iterable[str], past: Iterable[str] = ()
+    ) -> Target:
+        """What the ``spec`` of a service, an id, asks for."""
+        replicated = spec["Mode"].get("Replicated")
+        replicas = None if replicated is None else int(replicated.get("Replicas", 1))
+        return cls(service, int(spec["TaskTemplate"].get("ForceUpdate") or 0), nodes, replicas, past)
 
 
 class Failure(Value):
@@ -166,33 +185,47 @@ class Failure(Value):
 class Seen(Value):
     """The service at one moment: of each task ``(node, state, detail)``, the ids of what runs, and what failed.
 
-    ``stuck`` are the ids of tasks that Swarm waits for in vain.
+    ``ended`` are the ids of those that are over, ``successors`` the states of what came after them. ``stuck`` are the
+    ids of tasks that Swarm waits for in vain; ``paused`` and ``taken_back`` are its reasons for having stopped the
+    update, or undone it.
     """
 
-    __slots__ = ("expected", "failures", "lines", "paused", "stuck", "tasks")
+    __slots__ = (
+        "ended", "expected", "failures", "lines", "paused", "stuck", "successors", "taken_back", "tasks",
+    )  # fmt: skip
     lines: tuple[tuple[str, str, str], ...]
     tasks: tuple[str, ...]
     expected: int
     failures: tuple[Failure, ...]
-    paused: str
+    ended: tuple[str, ...]
+    successors: tuple[str, ...]
     stuck: tuple[str, ...]
+    paused: str
+    taken_back: str
 
     def __init__(
         self,
         lines: Sequence[tuple[str, str, str]],
         tasks: Iterable[str],
         expected: int,
+        *,
         failures: Sequence[Failure] = (),
-        paused: str = "",
+        ended: Sequence[str] = (),
+        successors: Sequence[str] = (),
         stuck: Sequence[str] = (),
+        paused: str = "",
+        taken_back: str = "",
     ) -> None:
         self._set(
             lines=tuple(lines),
             tasks=tuple(sorted(tasks)),
             expected=expected,
             failures=tuple(failures),
-            paused=paused,
+            ended=tuple(ended),
+            successors=tuple(successors),
             stuck=tuple(stuck),
+            paused=paused,
+            taken_back=taken_back,
         )
 
     @property
@@ -204,6 +237,23 @@ class Seen(Value):
     def is_there(self) -> bool:
         """Does everything run that shall?"""
         return self.expected > 0 and self.running >= self.expected
+
+    @property
+    def held_up_by(self) -> tuple[str, ...]:
+        """The ids of tasks for which Swarm does not go on with an update, although it could.
+
+        It stops at the first task that ends, however that came about, also when an engine was restarted. That is no
+        reason any more as soon as its successor runs.
+        """
+        if self.paused and all(state == "running" for state in self.successors):
+            return self.ended
+        return self.stuck
+
+    @property
+    def is_given_up(self) -> bool:
+        """Has Swarm stopped the update, and nothing is on its way instead of what ended?"""
+        settled = ("running", *_ENDED)
+        return bool(self.paused) and not self.is_there and all(state in settled for state in self.successors)
 
 
 class Outcome(Value):
@@ -251,7 +301,10 @@ def wait(
     while True:
         try:
             seen = _ask(engine, target)
-            watch.free(engine, target.service, seen)
+            now = clock.now()
+            outcome = watch.judge(engine, seen, now)
+            if outcome is None:
+                watch.free(engine, target.service, seen)
             heard = clock.now()
         except EngineError:
             if clock.now() - heard > SILENT_S:
@@ -261,8 +314,6 @@ def wait(
             clock.sleep(POLL_S)
             continue
         _tell({node: (state, detail) for node, state, detail in seen.lines}, shown, on_change)
-        now = clock.now()
-        outcome = watch.judge(engine, seen, now)
         if outcome is None and now - began > timeout_s:
             outcome = watch.too_late(timeout_s)
         if outcome is not None:
@@ -284,17 +335,21 @@ class Watch:
         self._looked: dict[str, Failure] = {}
         self._known: list[Failure] = []
         self._forgiven: dict[str, int] = {}
-        self._given_up: set[str] = set()
+        self._passed: set[str] = set()
+        self._hopeless_since: float | None = None
 
     def lose_sight(self) -> None:
         """Nobody knows what happened meanwhile, so staying begins anew."""
-        self._since = None
+        self._since = self._hopeless_since = None
 
     def free(self, engine: Docker, service: str, seen: Seen) -> None:
-        """Let an update go on that waits for a task of a node that is gone. Raises :class:`EngineError`."""
-        if not seen.is_there and not self._given_up.issuperset(seen.stuck):
+        """Let an update go on that Swarm holds up, once for each task that it is held up by.
+
+        Raises :class:`EngineError`.
+        """
+        if not seen.is_there and not self._passed.issuperset(seen.held_up_by):
             renew(engine, service)
-            self._given_up.update(seen.stuck)
+            self._passed.update(seen.held_up_by)
 
     def judge(self, engine: Docker, seen: Seen, now: float, *, forgiving: bool = False) -> Outcome | None:
         """Arrived, failed, or neither yet; the engine is asked what failed tasks printed."""
@@ -309,10 +364,19 @@ class Watch:
         if forgiving:
             self._forgiven.update((failure.slot, failure.tries) for failure in self._known)
         final = [failure for failure in self._known if self._is_final(failure)]
-        if final or seen.paused:
+        if final or seen.taken_back or self._is_hopeless(seen, now):
             failures = final or self._known
-            return Outcome(False, seen, "a task failed" if failures else seen.paused, failures)
+            reason = seen.taken_back or seen.paused
+            return Outcome(False, seen, "a task failed" if failures else reason, failures)
         return None
+
+    def _is_hopeless(self, seen: Seen, now: float) -> bool:
+        """Is it given up, and stays so? A task that has just ended may be about to get a successor."""
+        if not seen.is_given_up:
+            self._hopeless_since = None
+        elif self._hopeless_since is None:
+            self._hopeless_since = now
+        return self._hopeless_since is not None and now - self._hopeless_since >= self._settle_s
 
     def too_late(self, timeout_s: float) -> Outcome:
         """The time is over."""
@@ -337,8 +401,16 @@ def undo(
         engine.remove_service(service)
         return None
     assert target is not None
+    past = ended(engine.tasks(service))
     set_back(engine, engine.service(service), before)
-    return wait(engine, target, timeout_s=timeout_s, clock=clock)
+    if target.replicas == 0:
+        return Outcome(True, Seen((), (), 0))
+    return wait(engine, target.replace(past=past), timeout_s=timeout_s, clock=clock)
+
+
+def ended(tasks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The ids of tasks that are over; whatever they failed of, is not what is done next."""
+    return tuple(str(task["ID"]) for task in tasks if task["Status"].get("State") in _ENDED)
 
 
 def _ask(engine: Docker, target: Target) -> Seen:
@@ -365,7 +437,11 @@ def look(
         if node["Status"].get("State") in ("ready", "unknown")
         and node["Spec"].get("Availability") == "active"
     }
-    mine = [task for task in tasks if int(task["Spec"].get("ForceUpdate") or 0) == target.generation]
+    mine = [
+        task
+        for task in tasks
+        if int(task["Spec"].get("ForceUpdate") or 0) == target.generation and task["ID"] not in target.past
+    ]
     slots: dict[str, list[Mapping[str, Any]]] = {}
     for task in sorted(mine, key=_made):
         key = task.get("NodeID") if target.replicas is None else task.get("Slot")
@@ -386,8 +462,22 @@ def look(
         and group[-1].get("DesiredState") == "running"
         and (target.replicas is not None or key in up)
     ]
-    paused = _paused(service, target.generation)
-    return Seen(lines, counted, expected, list(failed.values()), paused, stuck(service, mine, up))
+    over = ended(mine)
+    newest = [
+        group[-1]
+        for key, group in slots.items()
+        if (target.replicas is not None or key in up) and any(task["ID"] in over for task in group)
+    ]
+    return Seen(
+        lines,
+        counted,
+        expected,
+        failures=list(failed.values()),
+        ended=over,
+        successors=[str(task["Status"].get("State")) for task in newest],
+        stuck=stuck(service, mine, up),
+        **_stopped(service, target.generation),
+    )
 
 
 def _global_lines(
@@ -473,13 +563,15 @@ def _with_output(engine: Docker, failure: Failure) -> Failure:
     return failure.replace(output=output, explanation=meaning, lasting=True)
 
 
-def _paused(service: Mapping[str, Any], generation: int) -> str:
+def _stopped(service: Mapping[str, Any], generation: int) -> dict[str, str]:
     """Swarm's reason for having stopped an update, or for having taken it back by itself."""
     status = service.get("UpdateStatus") or {}
     state = str(status.get("State") or "")
     template = (service.get("Spec") or {}).get("TaskTemplate") or {}
-    taken_back = state.startswith("rollback_") and int(template.get("ForceUpdate") or 0) != generation
-    return str(status.get("Message") or state) if state == "paused" or taken_back else ""
+    reason = str(status.get("Message") or state)
+    if state.startswith("rollback_") and int(template.get("ForceUpdate") or 0) != generation:
+        return {"taken_back": reason}
+    return {"paused": reason} if is_paused(service) else {}
 
 
 def _made(task: Mapping[str, Any]) -> tuple[str, str]:

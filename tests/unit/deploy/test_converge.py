@@ -103,6 +103,7 @@ class Engine:
         assert service["Version"]["Index"] == self.version
         self.done.append(f"back {self.version}" if rollback else f"update {spec.get('Labels')}")
         self.version += 1
+        self.status = {}
         self.spec, self.previous = self.previous if rollback else spec, self.spec  # type: ignore[assignment]
 
     def remove_service(self, name: str) -> None:
@@ -226,10 +227,88 @@ def test_replicas_are_counted_wherever_they_are(clock: Fast) -> None:
     assert lines == ["task 1 on host-a running", "task 2 on host-a running"]
 
 
+PAUSED = {"State": "paused", "Message": "update paused due to failure or early termination of task a0"}
+
+
 def test_a_paused_update_has_failed(clock: Fast) -> None:
+    """Nobody knows why, and nothing is on its way."""
     engine = Engine(clock, lambda at: [task("a", "running")])
-    engine.status = {"State": "paused", "Message": "update paused due to failure"}
-    assert watch(engine).reason == "update paused due to failure"
+    engine.status = PAUSED
+    outcome = watch(engine)
+    assert (outcome.ok, outcome.reason, outcome.failures) == (False, PAUSED["Message"], ())
+    assert outcome.seconds == pytest.approx(SETTLE_S)
+    assert engine.done == []
+
+
+@pytest.mark.parametrize("state", ["failed", "rejected", "complete", "shutdown", "orphaned"])
+def test_an_update_that_was_stopped_by_what_is_over_goes_on(clock: Fast, state: str) -> None:
+    """Swarm stops it when an engine restarts in the middle, and leaves the other nodes as they are."""
+
+    def script(at: float) -> Any:
+        second = "running" if at >= 6 else "preparing"
+        other = [task("b", "running", 2)] if engine.done else [task("b", "running", generation=0)]
+        return [task("a", state), task("a", second, 1), *other]
+
+    engine = Engine(clock, script)
+    engine.status = PAUSED
+    outcome = watch(engine)
+    assert outcome.ok
+    assert engine.done == [f"update {{'{RENEWED}': '7'}}"]
+    assert outcome.seconds == pytest.approx(6.5 + SETTLE_S)
+
+
+def test_an_update_that_is_stopped_again_has_failed(clock: Fast) -> None:
+    """It goes on once for each task that ended."""
+
+    def script(at: float) -> Any:
+        if engine.done and not engine.status:
+            engine.status = PAUSED
+        return [task("a", "shutdown"), task("a", "running", 1), task("b", "running", generation=0)]
+
+    engine = Engine(clock, script)
+    engine.status = PAUSED
+    outcome = watch(engine)
+    assert (outcome.reason, len(engine.done)) == (PAUSED["Message"], 1)
+    assert outcome.seconds < 4
+
+
+def test_what_ended_on_a_node_that_has_left_stops_no_update(clock: Fast) -> None:
+    """It gets no successor."""
+    engine = Engine(
+        clock, lambda at: [task("b", "orphaned"), task("a", "running", generation=1 if engine.done else 0)]
+    )
+    engine.nodes_ = [node("a"), node("b", "down")]
+    engine.status = PAUSED
+    assert watch(engine).ok
+
+
+def test_a_task_that_fails_twice_ends_a_paused_update(clock: Fast) -> None:
+    def script(at: float) -> Any:
+        ends = [task("a", "failed", n, error="task: non-zero exit (3)") for n in range(1 + int(at // 5))]
+        return [*ends, task("a", "starting", 50), task("b", "running", generation=0)]
+
+    engine = Engine(clock, script)
+    engine.status = PAUSED
+    outcome = watch(engine)
+    assert (outcome.reason, [failure.tries for failure in outcome.failures]) == ("a task failed", [2])
+    assert engine.done == []
+
+
+def test_what_is_not_tried_again_ends_a_paused_update(clock: Fast) -> None:
+    """As with a restart policy of none: not waited for until the time is over."""
+    engine = Engine(clock, lambda at: [task("a", "failed", error="x"), task("b", "running", generation=0)])
+    engine.status = PAUSED
+    outcome = watch(engine)
+    assert (outcome.reason, [failure.error for failure in outcome.failures]) == ("a task failed", ["x"])
+    assert outcome.seconds == pytest.approx(SETTLE_S)
+
+
+@pytest.mark.parametrize("state", ["rollback_started", "rollback_paused", "rollback_completed"])
+def test_an_update_that_swarm_takes_back_has_failed(clock: Fast, state: str) -> None:
+    engine = Engine(clock, lambda at: [task("a", "running"), task("b", "starting")])
+    engine.status = {"State": state, "Message": "update rolled back"}
+    assert watch(engine).reason == "update rolled back"
+    assert engine.done == []
 
 
 def test_a_manager_that_restarts_is_waited_for(clock: Fast) -> None:
@@ -264,6 +343,27 @@ def test_undo(clock: Fast) -> None:
     assert back is not None
     assert back.ok
     assert engine.done == ["removed svc", "back 7"]
+
+
+def test_undo_does_not_count_what_failed_before(clock: Fast) -> None:
+    """Swarm remembers it, and it has the old number."""
+    history = [task("a", "failed", at, generation=0) for at in range(3)]
+    now = [task("a", "running", 9, generation=0), task("b", "running", generation=0)]
+    engine = Engine(clock, lambda at: [*history, *now])
+    before = {"Name": "web"}
+    back = undo(cast("Docker", engine), "svc", before, Target("svc", 0, ["a", "b"]), timeout_s=9, clock=clock)
+    assert back is not None
+    assert back.ok
+
+
+def test_undo_to_no_task_at_all(clock: Fast) -> None:
+    """Somebody had scaled it to nothing."""
+    engine = Engine(clock, lambda at: [])
+    before = {"Name": "web", "Mode": {"Replicated": {"Replicas": 0}}, "TaskTemplate": {}}
+    back = undo(cast("Docker", engine), "svc", before, Target.of("svc", before, ()), timeout_s=9, clock=clock)
+    assert back is not None
+    assert back.ok
+    assert engine.spec == before
 
 
 def test_undo_after_another_change(clock: Fast) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from manyfest.cli.parser import CommandParser
     from manyfest.cli.places import Places
     from manyfest.coverage.nodes import Node
-    from manyfest.deploy.converge import Outcome
+    from manyfest.deploy.converge import Outcome, Target
     from manyfest.deploy.place import Placement
     from manyfest.deploy.swarm import Port, Wish
     from manyfest.engines.docker import Docker
@@ -195,7 +195,7 @@ class _Deployment:
         self.shown: dict[str, Any] = {}
 
     def run(self) -> int:
-        from manyfest.deploy.converge import next_generation
+        from manyfest.deploy.converge import Target, ended, next_generation
         from manyfest.deploy.swarm import refuse_taken_ports, service_spec
 
         nodes = self._nodes()
@@ -209,8 +209,10 @@ class _Deployment:
             self.console.result(self.shown, _plan_text(self.shown))
             return 0
         refuse_taken_ports(self.wish, self.engine.services())
+        past = ended(self.engine.tasks(str(before["ID"]))) if before else ()
         service = self._change(spec, before)
-        return self._conclude(service, spec, placement, before)
+        target = Target.of(service, spec, [node.id for node in placement.runs_on], past)
+        return self._conclude(target, spec, placement, before)
 
     def _nodes(self) -> list[Node]:
         from manyfest.coverage.nodes import from_swarm
@@ -276,11 +278,14 @@ class _Deployment:
         return str(before["ID"])
 
     def _conclude(
-        self, service: str, spec: Mapping[str, Any], placement: Placement, before: Mapping[str, Any] | None
+        self,
+        target: Target,
+        spec: Mapping[str, Any],
+        placement: Placement,
+        before: Mapping[str, Any] | None,
     ) -> int:
         from manyfest.deploy.converge import wait
 
-        target = _target(service, spec, [node.id for node in placement.runs_on])
         try:
             outcome = wait(
                 self.engine, target, timeout_s=self.args.timeout, on_change=_line_teller(self.console)
@@ -293,10 +298,10 @@ class _Deployment:
             raise
         self.shown |= outcome_json(outcome)
         if outcome.ok:
-            self._warn_of_ports(service, spec, placement)
+            self._warn_of_ports(target.service, spec, placement)
             self.console.result(self.shown, _done_text(self.shown, outcome))
             return 0
-        back = self._back(service, placement, before)
+        back = self._back(target, before)
         self.shown["rolled_back"] = back[0]
         if self.console.json:
             self.console.document(self.shown)
@@ -316,18 +321,18 @@ class _Deployment:
                     f"{node.name}: the task runs without its published port; the same with --force starts it anew"
                 )
 
-    def _back(self, service: str, placement: Placement, before: Mapping[str, Any] | None) -> tuple[bool, str]:
+    def _back(self, target: Target, before: Mapping[str, Any] | None) -> tuple[bool, str]:
         """Undo, and say in words what there is now."""
-        from manyfest.deploy.converge import undo
+        from manyfest.deploy.converge import Target, undo
 
         name = self.wish.name
         if before is not None and self.shown["action"] == "unchanged":
             return False, f"nothing had been changed, so {name} stays as it is"
         self.console.say(f"{name}: going back")
         old = None if before is None else before["Spec"]
-        target = None if old is None else _target(service, old, [node.id for node in placement.runs_on])
+        was = None if old is None else Target.of(target.service, old, target.nodes)
         try:
-            undone = undo(self.engine, service, old, target, timeout_s=min(self.args.timeout, ROLLBACK_S))
+            undone = undo(self.engine, target.service, old, was, timeout_s=min(self.args.timeout, ROLLBACK_S))
         except (EngineError, NotFound) as error:
             # The reason for going back must not get lost over this one.
             return False, f"going back did not work either: {error}"
@@ -454,14 +459,6 @@ def _existing(engine: Docker, name: str) -> dict[str, Any] | None:
         return None
     # The engine also takes the beginning of an id for a name.
     return found if found["Spec"]["Name"] == name else None
-
-
-def _target(service: str, spec: Mapping[str, Any], nodes: Sequence[str]) -> Any:
-    from manyfest.deploy.converge import Target
-
-    replicated = spec["Mode"].get("Replicated")
-    replicas = None if replicated is None else int(replicated.get("Replicas") or 1)
-    return Target(service, int(spec["TaskTemplate"].get("ForceUpdate") or 0), nodes, replicas)
 
 
 def _line_teller(console: Console) -> Callable[[str, str, str], None]:

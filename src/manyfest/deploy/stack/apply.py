@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from manyfest.deploy.converge import POLL_S, Clock, Target
+from manyfest.deploy.converge import POLL_S, Clock, Target, ended
 from manyfest.deploy.renewal import is_paused, renew, set_back
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.plan import Standing, resolved
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from manyfest.deploy.stack.plan import PartStep, ServiceStep
     from manyfest.engines.docker import Docker
 
-__all__ = ["REMOVE_S", "Book", "change", "has_stack", "remove_all", "remove_services", "target_of", "undo"]
+__all__ = ["REMOVE_S", "Book", "change", "has_stack", "remove_all", "remove_services", "undo"]
 
 REMOVE_S = 30.0
 """Seconds that tasks get to end, and networks to be left by them."""
@@ -72,6 +72,7 @@ def change(
             swarm.update(engine, kind, each.found, each.part.spec)
     for step in steps:
         service = step.service
+        past = () if step.before is None else ended(engine.tasks(str(step.before["ID"])))
         if step.before is not None and step.action == "unchanged":
             id = str(step.before["ID"])
             if is_paused(step.before):
@@ -85,14 +86,8 @@ def change(
             # Booked first: when the answer gets lost, nobody knows whether it was done.
             book.services.append((service.name, id, step.before["Spec"]))
             engine.update_service(step.before, resolved(step.spec, ids), auth_of(step))
-        book.targets[service.name] = target_of(id, step.spec, [node.id for node in step.placement.runs_on])
-
-
-def target_of(service: str, spec: Mapping[str, Any], nodes: Sequence[str]) -> Target:
-    """What is waited for."""
-    replicated = spec["Mode"].get("Replicated")
-    replicas = None if replicated is None else int(replicated.get("Replicas", 1))
-    return Target(service, int(spec["TaskTemplate"].get("ForceUpdate") or 0), nodes, replicas)
+        nodes = [node.id for node in step.placement.runs_on]
+        book.targets[service.name] = Target.of(id, step.spec, nodes, past)
 
 
 def undo(engine: Docker, book: Book, *, timeout_s: float, clock: Clock | None = None) -> list[str]:
@@ -106,11 +101,12 @@ def undo(engine: Docker, book: Book, *, timeout_s: float, clock: Clock | None = 
                 engine.remove_service(id)
                 gone.append(id)
                 continue
+            past = ended(engine.tasks(id))
             now = engine.service(id)
             if not same(now["Spec"], before):  # Swarm may have gone back by itself
                 set_back(engine, now, before)
             nodes = book.targets[name].nodes if name in book.targets else ()
-            targets[name] = target_of(id, before, nodes)
+            targets[name] = Target.of(id, before, nodes, past)
         except Error as error:
             troubles.append(f"{name}: {error}")
     try:

@@ -44,8 +44,14 @@ def wait_for_all(
     while wanted:
         try:
             looks = _look(engine, wanted)
+            now = clock.now()
+            judged = {
+                name: watches[name].judge(engine, seen, now, forgiving=_others_are_on_their_way(name, looks))
+                for name, seen in looks.items()
+            }
             for name, seen in looks.items():
-                watches[name].free(engine, wanted[name].service, seen)
+                if judged[name] is None:
+                    watches[name].free(engine, wanted[name].service, seen)
             heard = clock.now()
         except EngineError:
             if clock.now() - heard > SILENT_S:
@@ -54,13 +60,13 @@ def wait_for_all(
                 watch.lose_sight()
             clock.sleep(POLL_S)
             continue
-        now = clock.now()
-        outcomes = {}
         for name, seen in looks.items():
             _tell(name, seen, shown, on_change)
-            outcome = watches[name].judge(engine, seen, now, forgiving=_others_are_on_their_way(name, looks))
-            if outcome is not None:
-                outcomes[name] = outcome.replace(seconds=now - began)
+        outcomes = {
+            name: outcome.replace(seconds=now - began)
+            for name, outcome in judged.items()
+            if outcome is not None
+        }
         failed = any(not outcome.ok for outcome in outcomes.values())
         if now - began > timeout_s and not failed and len(outcomes) < len(wanted):
             late = {
