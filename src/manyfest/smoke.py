@@ -13,14 +13,14 @@ import os
 import secrets
 import signal
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from manyfest.content.mediatypes import is_index
 from manyfest.emulate.known import reports
 from manyfest.emulate.probe import explain
-from manyfest.errors import Error, InvalidPlatform, InvalidSpec, NotFound
+from manyfest.errors import EngineError, Error, InvalidPlatform, InvalidSpec, NotFound
 from manyfest.indexes.select import images, platform_of
 from manyfest.platforms import OnlyStrict, Platform, normalise
 from manyfest.stores.base import load
@@ -131,14 +131,26 @@ class Plan(Value):
 
 
 class Result(Value):
-    """One platform. ``ok`` is ``None`` when it was not tried, since the engine is for another system.
+    """One platform. ``ok`` is ``None`` when it was not tried: the engine is for another system, or ``error`` says why
+    none could be had, or how it failed.
 
     ``how``: ``"native"``, the name of the handler that emulates it, ``"binfmt_misc"`` when that is not to be seen here,
     ``"emulated"`` on another machine, or empty;
     ``reasons``: what was wrong; ``explanation`` and ``hint``: why, and what to do.
     """
 
-    __slots__ = ("digest", "engine", "explanation", "hint", "how", "ok", "platform", "ran", "reasons")
+    __slots__ = (
+        "digest",
+        "engine",
+        "error",
+        "explanation",
+        "hint",
+        "how",
+        "ok",
+        "platform",
+        "ran",
+        "reasons",
+    )
     platform: Platform
     digest: str
     engine: str
@@ -148,6 +160,7 @@ class Result(Value):
     reasons: tuple[str, ...]
     explanation: tuple[str, ...]
     hint: str
+    error: EngineError | None
 
     def __init__(
         self,
@@ -160,6 +173,7 @@ class Result(Value):
         reasons: tuple[str, ...] = (),
         explanation: tuple[str, ...] = (),
         hint: str = "",
+        error: EngineError | None = None,
     ) -> None:
         self._set(
             platform=platform,
@@ -171,13 +185,14 @@ class Result(Value):
             reasons=reasons,
             explanation=explanation,
             hint=hint,
+            error=error,
         )
 
 
 def smoke(
     source: Source,
     root: Document,
-    engine_for: Callable[[Platform], Containers],
+    engine_for: Callable[[Platform], Containers | EngineError],
     report: Report,
     plan: Plan,
     *,
@@ -188,15 +203,17 @@ def smoke(
 ) -> tuple[Result, ...]:
     """Run ``plan`` on every platform behind ``root``, or on the given ones; results in the order of the image.
 
-    ``engine_for`` says where a platform runs, and is asked once for each before any runs; ``report`` is this machine's
-    emulators. Raises :class:`NotFound` for a platform that the image lacks, and what ``source`` and the engines raise.
+    ``engine_for`` says where a platform runs, or why it cannot, and is asked once for each before any runs; ``report``
+    is this machine's emulators. An engine that fails costs its own platforms, and the others are run. Raises
+    :class:`NotFound` for a platform that the image lacks, what ``source`` and ``engine_for`` raise, and
+    :class:`EngineError` when none could be tried, for one reason.
     """
     chosen = _chosen(source, root, platforms)
-    engines = {platform: engine_for(platform) for platform, _ in chosen}
-    one = partial(_run, source, engines, report, plan, network, bool(platforms))
-    done = []
+    engines = _Engines({platform: engine_for(platform) for platform, _ in chosen})
     with tempfile.TemporaryDirectory(prefix="manyfest-smoke-") as folder, ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(one, folder, *pair) for pair in chosen]
+        runs = _Runs(source, engines, report, plan, network, folder, asked=bool(platforms))
+        running = [pool.submit(runs.of, *pair) for pair in chosen]
+        done = []
         try:
             for each in running:
                 done.append(each.result())
@@ -205,54 +222,122 @@ def smoke(
         except BaseException:
             # What has not begun never does; what runs is stopped, and cleans up behind itself.
             pool.shutdown(wait=False, cancel_futures=True)
-            for engine in set(engines.values()):
+            for engine in engines.all():
                 engine.stop()
             raise
+    _refuse_nothing(done)
     return tuple(done)
 
 
-def _run(
-    source: Source,
-    engines: Mapping[Platform, Containers],
-    report: Report,
-    plan: Plan,
-    network: str,
-    asked: bool,
-    folder: str,
-    platform: Platform,
-    document: Document,
-) -> Result:
-    engine, digest = engines[platform], str(document.digest)
-    own = engine.platform()
-    if own.os != platform.os:
-        told = f"{engine} runs {own.os}, not {platform.os}"
-        return Result(platform, digest, engine.name, ok=False if asked else None, reasons=(told,))
-    mine = plan.of(platform)
-    name = f"manyfest-smoke:{secrets.token_hex(8)}"
-    path = os.path.join(folder, f"{secrets.token_hex(8)}.tar")
-    archive = DockerArchiveStore(path)
-    try:
-        copy(source, document, archive, [name])
-        image = engine.load(path)
-    finally:
-        archive.close()
-        if os.path.exists(path):
-            os.unlink(path)
-    try:
-        ran = engine.run(image, mine.command, timeout_s=mine.timeout_s, network=network)
-        if "platform" in ran.problem:
-            # Stores that keep several platforms under a name want to be told which.
-            ran = engine.run(
-                image, mine.command, timeout_s=mine.timeout_s, network=network, platform=str(platform)
-            )
-    finally:
-        engine.forget(image)
-    how = _how(engine, own, platform, report)
-    reasons = (ran.problem,) if ran.problem else mine.expectation.unmet(platform, ran)
-    if not reasons:
-        return Result(platform, digest, engine.name, how or "binfmt_misc", True, ran)
-    why, hint = _why(source, document, platform, ran, report, how)
-    return Result(platform, digest, engine.name, how, False, ran, reasons, why, hint)
+def _refuse_nothing(results: Sequence[Result]) -> None:
+    """There is nothing to compare when what fails is all that was to run them: that is an error as any other."""
+    errors = [result.error for result in results]
+    if errors[0] is not None and {str(error) for error in errors} == {str(errors[0])}:
+        raise errors[0]
+
+
+class _Engines:
+    """Where each platform runs, or why it cannot; what an engine runs on is asked once, also if it does not answer."""
+
+    def __init__(self, found: Mapping[Platform, Containers | EngineError]) -> None:
+        self._found = found
+        self._own: dict[Containers, Platform | EngineError] = {}
+        self._asking = {engine: threading.Lock() for engine in self.all()}
+
+    def all(self) -> set[Containers]:
+        """Each once."""
+        return {engine for engine in self._found.values() if not isinstance(engine, EngineError)}
+
+    def of(self, platform: Platform) -> Containers:
+        """Raises :class:`EngineError`."""
+        engine = self._found[platform]
+        if isinstance(engine, EngineError):
+            raise engine
+        return engine
+
+    def own(self, engine: Containers) -> Platform:
+        """What it runs on. Raises :class:`EngineError`."""
+        with self._asking[engine]:
+            if engine not in self._own:
+                try:
+                    self._own[engine] = engine.platform()
+                except EngineError as error:
+                    self._own[engine] = error
+        told = self._own[engine]
+        if isinstance(told, EngineError):
+            raise told
+        return told
+
+
+class _Runs:
+    """What all runs share."""
+
+    def __init__(
+        self,
+        source: Source,
+        engines: _Engines,
+        report: Report,
+        plan: Plan,
+        network: str,
+        folder: str,
+        *,
+        asked: bool,
+    ) -> None:
+        """``asked``: were the platforms named?"""
+        self._source = source
+        self._engines = engines
+        self._report = report
+        self._plan = plan
+        self._network = network
+        self._folder = folder
+        self._asked = asked
+
+    def of(self, platform: Platform, document: Document) -> Result:
+        """One platform, whatever its engine does."""
+        digest, name = str(document.digest), ""
+        try:
+            engine = self._engines.of(platform)
+            name = engine.name
+            own = self._engines.own(engine)
+            if own.os != platform.os:
+                told = f"{engine} runs {own.os}, not {platform.os}"
+                return Result(platform, digest, name, ok=False if self._asked else None, reasons=(told,))
+            ran = self._ran(engine, platform, document)
+        except EngineError as error:
+            return Result(platform, digest, name, reasons=(str(error),), hint=error.hint, error=error)
+        how = _how(engine, own, platform, self._report)
+        reasons = (ran.problem,) if ran.problem else self._plan.of(platform).expectation.unmet(platform, ran)
+        if not reasons:
+            return Result(platform, digest, name, how or "binfmt_misc", True, ran)
+        why, hint = _why(self._source, document, platform, ran, self._report, how)
+        return Result(platform, digest, name, how, False, ran, reasons, why, hint)
+
+    def _ran(self, engine: Containers, platform: Platform, document: Document) -> Ran:
+        """Loaded under a name of its own, run, and forgotten."""
+        mine = self._plan.of(platform)
+        path = os.path.join(self._folder, f"{secrets.token_hex(8)}.tar")
+        archive = DockerArchiveStore(path)
+        try:
+            copy(self._source, document, archive, [f"manyfest-smoke:{secrets.token_hex(8)}"])
+            image = engine.load(path)
+        finally:
+            archive.close()
+            if os.path.exists(path):
+                os.unlink(path)
+        try:
+            ran = engine.run(image, mine.command, timeout_s=mine.timeout_s, network=self._network)
+            if "platform" in ran.problem:
+                # Stores that keep several platforms under a name want to be told which.
+                ran = engine.run(
+                    image,
+                    mine.command,
+                    timeout_s=mine.timeout_s,
+                    network=self._network,
+                    platform=str(platform),
+                )
+        finally:
+            engine.forget(image)
+        return ran
 
 
 def _how(engine: Containers, own: Platform, platform: Platform, report: Report) -> str:

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import Run
 
 from manyfest.emulate.images import program_image
+from manyfest.errors import EngineError
 from manyfest.platforms import Platform
 from manyfest.stores.layout import Layout
 from manyfest.testing.images import make_index
@@ -159,6 +160,50 @@ def test_nodes(run: Run, place: str, docker: Path) -> None:
     log = (docker / "log").read_text()
     assert log.count("--host ssh://me@there start") == 1
     assert log.splitlines().count("image rm --force img") == 1
+
+
+def test_a_node_that_does_not_answer(run: Run, place: str, docker: Path, tmp_path: Path) -> None:
+    """The other platforms are shown, and it is among them with its reason; exit 3, or 1 when another one's answer is
+    no."""
+    path = docker / "docker"
+    path.write_text(path.read_text().replace(
+        "#!/bin/sh\n",
+        "#!/bin/sh\ncase $2 in tcp://away*) echo 'Cannot connect: connection refused' >&2; exit 1;; esac\n",
+    ))  # fmt: skip
+    words = ("smoke", place, "--node", "linux/386=tcp://away:1")
+    done = run(*words, ok=False)
+    assert done.code == 3, done
+    assert [line.split()[:3] for line in done.out.splitlines()[1:3]] == [
+        ["linux/amd64", "ok", "0"],
+        ["linux/386", "no", "answer"],
+    ]
+    assert (
+        "linux/386: docker at tcp://away:1: version: Cannot connect: connection refused\n  hint: " in done.out
+    )
+    assert done.last == "1 of 1 platform did what was expected; the engine failed for 1 more"
+
+    done = run(*words, "--json", ok=False)
+    amd64, other = done.json["results"]
+    assert (done.code, done.json["ok"], amd64["ok"], amd64["error"]) == (3, False, True, None)
+    assert (other["ok"], other["exit_code"], other["error"]) == (None, None, "EngineError")
+
+    assert run(*words, "--contains", "bye", ok=False).code == 1
+    alone = run(*words, "--platform", "linux/386", ok=False)
+    assert (alone.code, alone.out, "connection refused" in alone.err) == (3, "", True), alone
+
+
+def test_a_machine_that_does_not_start(
+    run: Run, place: str, docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any node that does not answer."""
+
+    def fail(where: str, _say: object) -> str:
+        raise EngineError(f"{where}: no engine answered within 240 s")
+
+    monkeypatch.setattr("manyfest.emulate.machine.node.planned", lambda *_: None)
+    monkeypatch.setattr("manyfest.emulate.machine.node.engine_of", fail)
+    done = run("smoke", place, "--node", "linux/386=machine:z", ok=False)
+    assert (done.code, "linux/386: machine:z: no engine answered" in done.out) == (3, True), done
 
 
 def test_a_context_is_a_node_as_in_a_build(

@@ -142,7 +142,49 @@ def test_image_is_forgotten_when_the_engine_fails(store: Memory, report: Report)
     engine = Broken()
     with pytest.raises(EngineError):
         run(store, program_image(store, ARM64), report, engine)
-    assert engine.log == ["load", "forget", "stop"]
+    assert engine.log == ["load", "forget"]
+
+
+def test_an_engine_that_fails_costs_its_own_platforms(store: Memory, report: Report) -> None:
+    """The others are run; one that does not answer is asked once, and one that there is none of is not asked at all."""
+
+    class Silent(Engine):
+        def platform(self) -> Platform:
+            self.log.append("ask")
+            raise EngineError("no answer", hint="is it up?")
+
+    class Full(Engine):
+        def load(self, path: str) -> str:
+            raise EngineError("no space left")
+
+    silent, full, none = Silent(), Full(), EngineError("it did not start")
+    where = {"linux/arm64": silent, "linux/s390x": silent, "linux/386": full, "linux/riscv64": none}
+    engine = Engine(Ran(0))
+    names = ("linux/arm64", "linux/s390x", "linux/riscv64", "linux/386", "linux/amd64")
+    told: list[Result] = []
+    results = smoke(
+        store,
+        make_index(store, names),
+        lambda platform: where.get(str(platform), engine),  # type: ignore[arg-type,return-value]
+        report,
+        Plan(),
+        on_done=told.append,
+    )
+    assert [(result.ok, result.reasons) for result in results] == [
+        (None, ("no answer",)),
+        (None, ("no answer",)),
+        (None, ("it did not start",)),
+        (None, ("no space left",)),
+        (True, ()),
+    ]
+    assert (results[0].hint, results[2].error, results[4].error) == ("is it up?", none, None)
+    assert (silent.log, full.log, tuple(told)) == (["ask"], [], results)
+
+
+def test_nothing_to_compare_is_an_error(store: Memory, report: Report) -> None:
+    """What all were to run on fails."""
+    with pytest.raises(EngineError, match="gone"):
+        smoke(store, make_index(store, PLATFORMS), lambda _: EngineError("gone"), report, Plan())
 
 
 def test_interrupt_stops_what_runs_and_begins_nothing(store: Memory, report: Report) -> None:

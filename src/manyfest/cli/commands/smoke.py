@@ -39,7 +39,8 @@ def configure(parser: CommandParser) -> None:
     parser.description = (
         "Run every platform of an image once, in containers of docker or podman: natively, on a node that you name, or "
         "emulated (manyfest emulators). Show exit code, time and output side by side, and explain what failed. Exit 0 "
-        "if every platform did what was expected (by default: end with exit code 0), 1 if not."
+        "if every platform did what was expected (by default: end with exit code 0), 1 if one did not, 3 if only an "
+        "engine failed."
     )
     parser.rest = "command"
     parser.add_argument("place", metavar="PLACE", help="an image in any place")
@@ -96,7 +97,7 @@ def configure(parser: CommandParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """0 if every platform that could be tried did what was expected."""
+    """0 if every platform did what was expected; what is of another system than the engine is none of them."""
     from manyfest.cli.places import Places
     from manyfest.emulate.binfmt import Binfmt
     from manyfest.emulate.doctor import examine
@@ -119,15 +120,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
             jobs=args.jobs,
             on_done=lambda result: console.detail(f"{result.platform}: {_word(result)}"),
         )
-    works = all(result.ok is not False for result in results) and any(result.ok for result in results)
+    failed = any(result.error is not None for result in results)
+    refused = any(result.ok is False for result in results) or not (failed or any(r.ok for r in results))
     shown = {
         "place": args.place,
         "command": list(plan.command),
         "results": [_json(result) for result in results],
-        "ok": works,
+        "ok": not (refused or failed),
     }
     console.result(shown, _text(results))
-    return 0 if works else 1
+    return 1 if refused else EngineError.exit_code if failed else 0
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -172,38 +174,47 @@ def _plan_of(path: str) -> Plan:
         raise InvalidSpec(f"{place_of(path, str(error))}: {error}", hint=error.hint or _EXAMPLE) from error
 
 
-def _engines(args: argparse.Namespace, console: Console) -> Callable[[Platform], Containers]:
+def _engines(args: argparse.Namespace, console: Console) -> Callable[[Platform], Containers | EngineError]:
     """Which engine runs a platform: a named node's, or the one of this machine. Each is looked for when it is needed,
-    so that no machine starts for a platform that is not run."""
-    from manyfest.engines.containers import Containers, find
+    so that no machine starts for a platform that is not run. What can be no node at all is raised."""
+    nodes = _nodes(args)
+    known: dict[str, Containers | EngineError] = {}
 
-    name = "docker" if args.engine == "any" else args.engine
-    nodes, known = _nodes(args), dict[str, Containers | None]()
-
-    def chosen(platform: Platform) -> Containers:
+    def chosen(platform: Platform) -> Containers | EngineError:
         where = nodes.get(normalise(platform), "")
         if where not in known:
-            known[where] = (
-                Containers(name, _url(where, console))
-                if where
-                else find("" if args.engine == "any" else args.engine)
-            )
-        engine = known[where]
-        if engine is None:
-            raise EngineError(
-                "neither docker nor podman answers here, and images run in one of them",
-                hint="start docker, or name a machine that has one: --node linux/arm64=ssh://user@host",
-            )
-        return engine
+            known[where] = _on_node(where, args.engine, console) if where else _here(args.engine)
+        return known[where]
 
     return chosen
 
 
-def _url(where: str, console: Console) -> str:
-    """Of a node, which is started if it is a machine of ours."""
-    from manyfest.emulate.machine.node import engine_of, is_machine
+def _here(name: str) -> Containers | EngineError:
+    """This machine's engine, or why there is none."""
+    from manyfest.engines.containers import find
 
-    return engine_of(where, console.say) if is_machine(where) else where
+    try:
+        engine = find("" if name == "any" else name)
+    except EngineError as error:
+        return error
+    return engine or EngineError(
+        "neither docker nor podman answers here, and images run in one of them",
+        hint="start docker, or name a machine that has one: --node linux/arm64=ssh://user@host",
+    )
+
+
+def _on_node(where: str, name: str, console: Console) -> Containers | EngineError:
+    """A node's, which is started if it is a machine of ours; or why that did not start."""
+    from manyfest.emulate.machine.node import engine_of, is_machine, planned
+    from manyfest.engines.containers import Containers
+
+    if is_machine(where):
+        planned(where, "")
+        try:
+            where = engine_of(where, console.say)
+        except EngineError as error:
+            return error
+    return Containers("docker" if name == "any" else name, where)
 
 
 def _nodes(args: argparse.Namespace) -> dict[Platform, str]:
@@ -231,7 +242,9 @@ def _text(results: Sequence[Result]) -> str:
             parts.append(_failure(result))
     tried = [result for result in results if result.ok is not None]
     good = sum(1 for result in tried if result.ok)
-    parts.append(f"{good} of {plural(len(tried), 'platform')} did what was expected")
+    last = f"{good} of {plural(len(tried), 'platform')} did what was expected"
+    lost = sum(1 for result in results if result.error is not None)
+    parts.append(f"{last}; the engine failed for {lost} more" if lost else last)
     return "\n\n".join(parts)
 
 
@@ -248,6 +261,8 @@ def _row(result: Result) -> tuple[str, ...]:
 
 
 def _word(result: Result) -> str:
+    if result.error is not None:
+        return "no answer"
     return {True: "ok", False: "FAILED", None: "not tried"}[result.ok]
 
 
@@ -278,4 +293,5 @@ def _json(result: Result) -> dict[str, Any]:
         "reasons": list(result.reasons),
         "explanation": list(result.explanation),
         "hint": result.hint,
+        "error": None if result.error is None else type(result.error).__name__,
     }
