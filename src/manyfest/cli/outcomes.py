@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from manyfest.coverage.matrix import Cell
-    from manyfest.deploy.converge import Failure, Outcome
+    from manyfest.deploy.converge import Outcome
+    from manyfest.deploy.sight import Failure
 
 __all__ = ["cell_json", "failed_text", "next_step", "outcome_json", "port_json"]
 

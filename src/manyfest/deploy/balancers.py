@@ -18,8 +18,9 @@ import re
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.balance import render
-from manyfest.deploy.converge import Clock, Target, next_generation, undo, wait
+from manyfest.deploy.converge import Clock, undo, wait
 from manyfest.deploy.nginx import CLOSING_S, settle
+from manyfest.deploy.sight import Target, next_generation
 from manyfest.errors import DeployError, EngineError, InputError, NotFound
 
 if TYPE_CHECKING:
@@ -244,8 +245,9 @@ class ServiceNginx:
         else:
             service = str(before["ID"])
             self._engine.update_service(before, spec, self._auth)
+        target = Target.of(service, spec, ())
         outcome = wait(
-            self._engine, _target(service, spec), timeout_s=SERVICE_S, settle_s=SETTLE_S, on_change=self._on_change
+            self._engine, target, timeout_s=SERVICE_S, settle_s=SETTLE_S, on_change=self._on_change
         )  # fmt: skip
         if not outcome.ok:
             self._go_back(service, old)
@@ -258,7 +260,7 @@ class ServiceNginx:
 
     def _go_back(self, service: str, old: Mapping[str, Any] | None) -> None:
         if old is not None:
-            undo(self._engine, service, old, _target(service, old), timeout_s=SERVICE_S)
+            undo(self._engine, service, old, Target.of(service, old, ()), timeout_s=SERVICE_S)
 
     def _config(self, text: str) -> Mapping[str, Any]:
         """The swarm's config with that text: where it is in a service."""

@@ -8,19 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from manyfest.deploy.converge import (
-    SETTLE_S,
-    SILENT_S,
-    Clock,
-    Outcome,
-    Target,
-    explain,
-    look,
-    next_generation,
-    undo,
-    wait,
-)
+from manyfest.deploy.converge import SETTLE_S, SILENT_S, Clock, Outcome, undo, wait
 from manyfest.deploy.renewal import RENEWED
+from manyfest.deploy.sight import Target, explain, look, next_generation
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound
 

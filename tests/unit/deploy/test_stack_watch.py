@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from tests.unit.deploy.test_converge import Fast, node, task
 
-from manyfest.deploy.converge import SETTLE_S, SILENT_S, Outcome, Target
+from manyfest.deploy.converge import SETTLE_S, SILENT_S, Outcome
 from manyfest.deploy.renewal import RENEWED
+from manyfest.deploy.sight import Target
 from manyfest.deploy.stack.watch import wait_for_all
 from manyfest.engines.docker import Docker
 from manyfest.errors import EngineError, NotFound

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from manyfest.cli.parser import CommandParser
     from manyfest.cli.places import Places
     from manyfest.coverage.nodes import Node
-    from manyfest.deploy.converge import Outcome, Target
+    from manyfest.deploy.converge import Outcome
     from manyfest.deploy.place import Placement
+    from manyfest.deploy.sight import Target
     from manyfest.deploy.swarm import Port, Wish
     from manyfest.engines.docker import Docker
     from manyfest.stores.places import Place
@@ -195,7 +196,7 @@ class _Deployment:
         self.shown: dict[str, Any] = {}
 
     def run(self) -> int:
-        from manyfest.deploy.converge import Target, ended, next_generation
+        from manyfest.deploy.sight import Target, ended, next_generation
         from manyfest.deploy.swarm import refuse_taken_ports, service_spec
 
         nodes = self._nodes()
@@ -323,7 +324,8 @@ class _Deployment:
 
     def _back(self, target: Target, before: Mapping[str, Any] | None) -> tuple[bool, str]:
         """Undo, and say in words what there is now."""
-        from manyfest.deploy.converge import Target, undo
+        from manyfest.deploy.converge import undo
+        from manyfest.deploy.sight import Target
 
         name = self.wish.name
         if before is not None and self.shown["action"] == "unchanged":

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from manyfest.deploy.converge import POLL_S, Clock, Target, ended
+from manyfest.deploy.converge import POLL_S, Clock
 from manyfest.deploy.renewal import is_paused, renew, set_back
+from manyfest.deploy.sight import Target, ended
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.plan import Standing, resolved
 from manyfest.deploy.stack.watch import wait_for_all

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from manyfest.deploy.converge import next_generation
+from manyfest.deploy.sight import next_generation
 from manyfest.deploy.stack.compare import same
 from manyfest.deploy.stack.parts import NAMESPACE
 from manyfest.deploy.swarm import APART

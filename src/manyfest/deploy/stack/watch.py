@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manyfest.deploy.converge import POLL_S, SILENT_S, TRIES, Clock, Seen, Watch, look
+from manyfest.deploy.converge import POLL_S, SILENT_S, Clock, Watch
+from manyfest.deploy.sight import TRIES, Seen, look
 from manyfest.errors import EngineError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from manyfest.deploy.converge import Outcome, Target
+    from manyfest.deploy.converge import Outcome
+    from manyfest.deploy.sight import Target
     from manyfest.engines.docker import Docker
 
 __all__ = ["wait_for_all"]
