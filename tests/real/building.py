@@ -74,7 +74,7 @@ def start(here: Host, *words: str) -> subprocess.Popen[str]:
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait for something that happens while our command works."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -129,8 +129,8 @@ def start(folder: Path) -> Iterator[MixedSwarm]:
         pytest.skip(str(error))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    """Poll a part that changes by itself."""
+def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> None:
+    """Poll a part that changes by itself; on a machine that is busy it takes its time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited for {what}"

@@ -158,7 +158,7 @@ def test_a_container_outlives_its_engine(ship: Host, mixed: MixedSwarm, web: str
         until(lambda: "Ctrl-C ends it" in heard.read_text(), f"nginx\n{heard.read_text()}")
         mixed.x86.restart()
         until(lambda: is_open(address), f"nginx\n{heard.read_text()}")
-        until(lambda: set(answers(address)) == {"amd64", "386"}, "both to answer", 60)
+        until(lambda: set(answers(address)) == {"amd64", "386"}, "both to answer")
         until(lambda: "web: +x86" in heard.read_text(), heard.read_text())
     assert left_behind(mixed) == []
 

@@ -293,7 +293,7 @@ def test_interrupt_ends_the_engines_build(site: Host, base: str, engine_name: st
     with start(site, *words, "--engine", engine_name) as process:
         until(lambda: runs(marker), process)
         process.terminate()
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=90)
     assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
     deadline = time.monotonic() + 10
     while runs(marker):
@@ -345,7 +345,7 @@ def test_nothing_is_left_of_stages(site: Host, base: str, engine_name: str) -> N
     with start(site, *words) as process:
         until(lambda: runs(marker), process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=90)
     assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
     assert (left(), runs(marker)) == (kept, [])
 

@@ -214,7 +214,7 @@ def test_interrupted_on_a_node(site: Host, mixed: MixedSwarm, sshd: Sshd, base: 
     with start(site, *words("oci:out:1", f"linux/386={sshd.url}", platforms="linux/386")) as process:
         until(lambda: runs(marker), process)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=90)
     assert (process.returncode, errors) == (130, "manyfest: interrupted\n")
     wait_until(lambda: not runs(marker), "the RUN to end")
     assert mixed.old.docker("ps", "--all", "--quiet") == ""

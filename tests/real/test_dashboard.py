@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--timeout=5000"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--timeout=30000"),
 )
 PICTURES = Path(os.environ.get("MANYFEST_SCREENSHOTS") or Path(__file__).parents[2] / "build" / "screenshots")
 """Where pictures stay after the tests. Read when this file is loaded: the environment of tests is cleared of such
@@ -95,13 +95,13 @@ def page(here: Host, lists: tuple[str, str], tmp_path: Path) -> Iterator[str]:
             yield url
         finally:
             serving.send_signal(signal.SIGINT)
-            serving.communicate(timeout=20)
+            serving.communicate(timeout=90)
         assert serving.returncode == 0, (tmp_path / "log").read_text()
 
 
 def until_verified(url: str) -> None:
     """Follow the events until no list waits for anything."""
-    connection = HTTPConnection(url.split("/")[2], timeout=30)
+    connection = HTTPConnection(url.split("/")[2], timeout=90)
     connection.request("GET", "/events")
     answer = connection.getresponse()
     while line := answer.readline():
@@ -124,7 +124,7 @@ def browse(tmp_path: Path, url: str, *flags: str) -> str:
     """What Chromium prints."""
     need("chromium")
     command = ["chromium", *FLAGS, f"--user-data-dir={tmp_path}/profile", *flags, url]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Content Security Policy" not in done.stderr
     return done.stdout

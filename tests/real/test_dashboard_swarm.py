@@ -93,13 +93,13 @@ def dashboard(here: Host, watched: list[str]) -> Iterator[str]:
         yield serving.stdout.readline().decode().strip()
     finally:
         serving.send_signal(signal.SIGINT)
-        serving.communicate(timeout=20)
+        serving.communicate(timeout=90)
     assert serving.returncode == 0
 
 
 def until(url: str, text: bytes) -> None:
     """Follow the events until one has a text."""
-    connection = HTTPConnection(url.split("/")[2], timeout=30)
+    connection = HTTPConnection(url.split("/")[2], timeout=90)
     connection.request("GET", "/events")
     answer = connection.getresponse()
     try:

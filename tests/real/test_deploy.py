@@ -168,7 +168,7 @@ def test_an_interrupt_leaves_the_service(ship: Host, mixed: MixedSwarm) -> None:
         if "already in use" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "web: interrupted while waiting; the service stays as it is now" in err
     assert exists(mixed, "web")
@@ -224,7 +224,7 @@ def test_an_update_goes_on_when_a_node_dies(ship: Host, mixed: MixedSwarm) -> No
     assert "old: left: the node is down" in done.err
     assert ask(mixed.x86) == "amd64 late"
     mixed.old.restart()
-    until(lambda: "old Ready" in nodes_of(mixed), "the node to be back", 60)
+    until(lambda: "old Ready" in nodes_of(mixed), "the node to be back")
     assert ship.manyfest("deploy", "web", image, "--json").json["action"] == "unchanged"
 
 
@@ -236,9 +236,9 @@ def update_first(mixed: MixedSwarm) -> None:
     """Let Swarm, most of the time, update the i686 node first: it takes them in the order it came to know them in."""
     mixed.x86.docker("node", "update", "--availability", "drain", "x86")
     mixed.old.kill()
-    until(lambda: "old Down" in nodes_of(mixed), "the node to be missed", 60)
+    until(lambda: "old Down" in nodes_of(mixed), "the node to be missed")
     mixed.old.restart()
-    until(lambda: "old Ready" in nodes_of(mixed), "the node to be back", 60)
+    until(lambda: "old Ready" in nodes_of(mixed), "the node to be back")
     mixed.x86.docker("node", "update", "--availability", "active", "x86")
 
 

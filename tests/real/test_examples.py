@@ -274,7 +274,7 @@ def test_the_demo_shows_who_answers(demo: subprocess.Popen[str], here: Host) -> 
     digest = re.findall(r"\$ manyfest build.*?(sha256:[0-9a-f]{64})\n\$ ", told, re.DOTALL)[0]
     assert all(digest in page for page in pages)
     demo.send_signal(signal.SIGINT)
-    out, _ = demo.communicate(timeout=30)
+    out, _ = demo.communicate(timeout=90)
     assert (demo.returncode, "Done:" in out) == (0, True)
     assert list((here.home / "temporary").iterdir()) == []
     assert not listening(port)

@@ -32,7 +32,7 @@ def run(path: Path, platform: Platform, content: bytes, *options: str) -> subpro
         pytest.skip(f"no {name}; apt-get install qemu-user-static")
     path.write_bytes(content)
     path.chmod(0o755)
-    return subprocess.run([qemu, *options, str(path)], check=False, capture_output=True, timeout=30)
+    return subprocess.run([qemu, *options, str(path)], check=False, capture_output=True, timeout=90)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS, ids=str)
