@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from manyfest.errors import InputError, Unreachable
-from manyfest.stores.registry.connections import HELD, _Dial
+from manyfest.stores.registry.connections import HELD, Address, Pool, _Dial
 from manyfest.stores.registry.http1 import Connection, _poll
 from manyfest.stores.registry.transport import Cut, Headers, HTTPTransport, Request, Response
 from manyfest.testing.script import Answer, Received, ScriptedRegistry
@@ -474,6 +474,31 @@ def test_warmed_connections_are_the_ones_used(connect: Connect, registry: Script
     for thread in threads:
         thread.join(10)
     assert (results, registry.connections) == ([b"x"] * 4, 4)
+
+
+def test_a_connection_that_arrives_between_two_looks_is_used(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None was there, then all were, and nothing was on its way any more."""
+    idle_one, finished, looked = Pool._idle_one, Pool._finished, threading.Event()
+
+    def late(*arguments: Any) -> Connection:
+        assert looked.wait(10)
+        return finished(*arguments)
+
+    def slow(pool: Pool, address: Address) -> Connection | None:
+        found = idle_one(pool, address)
+        looked.set()
+        warmed()
+        return found
+
+    monkeypatch.setattr(Pool, "_finished", late)
+    monkeypatch.setattr(Pool, "_idle_one", slow)
+    registry.on("GET", "/v2/", Answer(200, b"x"))
+    transport = connect()
+    transport.warm(registry.url, 2)
+    assert ask(transport, registry) == b"x"
+    assert registry.connections == 2
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -202,16 +202,23 @@ class Pool:
         """Wait for a connection that is being opened, unless those are all waited for already."""
         if self._arrival is None:
             return None
-        with self._arrival:
-            if self._pending.get(address, 0) <= self._waiting.get(address, 0):
-                return None
-            self._waiting[address] = self._waiting.get(address, 0) + 1
-            try:
-                while self._pending.get(address, 0) and not self._idle.get(address):
-                    self._arrival.wait(self._timeout_s)
-            finally:
-                self._waiting[address] -= 1
-        return self._idle_one(address)
+        while True:
+            with self._arrival:
+                # One may have arrived since the last look, or be gone again by the next.
+                if not self._idle.get(address):
+                    if self._pending.get(address, 0) <= self._waiting.get(address, 0):
+                        return None
+                    self._wait(self._arrival, address)
+            if (connection := self._idle_one(address)) is not None:
+                return connection
+
+    def _wait(self, arrival: threading.Condition, address: Address) -> None:
+        self._waiting[address] = self._waiting.get(address, 0) + 1
+        try:
+            while self._pending.get(address, 0) and not self._idle.get(address):
+                arrival.wait(self._timeout_s)
+        finally:
+            self._waiting[address] -= 1
 
     # Opening
 
