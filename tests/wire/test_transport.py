@@ -295,6 +295,17 @@ def test_a_silent_server_is_given_up(connect: Connect, registry: ScriptedRegistr
         connect(timeout_s=0.05).send(Request("GET", f"{registry.url}/v2/"))
 
 
+def test_a_silent_server_is_called_so_however_late_that_is_seen(
+    connect: Connect, registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the time may be over before anything was waited for."""
+    clock = iter(range(0, 1000, 60))
+    monkeypatch.setattr("manyfest.stores.registry.http1.monotonic", lambda: float(next(clock)))
+    registry.on("GET", "/v2/", Answer(silent=True))
+    with pytest.raises(Unreachable, match="did not answer for 10 s"):
+        ask(connect(), registry)
+
+
 def test_a_head_that_never_ends_is_given_up(connect: Connect, registry: ScriptedRegistry) -> None:
     """One field after the other: the size bounds it."""
     registry.on("GET", "/v2/", Answer(interim=b"HTTP/1.1 200 OK\r\n", raw=b"A: b\r\n", endless=True))

@@ -255,7 +255,7 @@ class Connection:
     def _receive_before(self, deadline: float) -> bytes:
         left = deadline - monotonic()
         if left <= 0:
-            raise self._silent("did not finish its answer's header")
+            raise self._silent("did not finish its answer's header" if self._buffer else "did not answer")
         self.sock.settimeout(left)
         try:
             if self._failure is not None:
