@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,8 @@ def test_refused_to_create(place: Path) -> None:
 
 def test_too_long(place: Path) -> None:
     """Killed, and removed."""
-    ran = engine(place, "case $1 in start) printf so; exec sleep 30;; esac").run("img", timeout_s=0.3)
+    script = "start) printf so; : > said; exec sleep 30;; kill) while ! [ -e said ]; do sleep 0.01; done;;"
+    ran = engine(place, f"case $1 in {script} esac").run("img", timeout_s=0.3)
     assert (ran.timed_out, ran.exit_code, ran.output) == (True, -1, b"so")
     assert [line.split()[0] for line in (place / "log").read_text().splitlines()] == [
         "create",
@@ -93,6 +96,24 @@ def test_stopping(place: Path) -> None:
     ran = docker.run("img", timeout_s=20)
     assert ran.problem == "it was not started: stopped before"
     assert [line.split()[0] for line in (place / "log").read_text().splitlines()] == ["kill", "create", "rm"]
+
+
+def test_stopping_one_that_is_being_started(place: Path) -> None:
+    """The engine kills nothing before it runs, so it is asked again."""
+    os.mkfifo(place / "starting")
+    script = (
+        "case $1 in start) : > starting; while ! [ -e killed ]; do sleep 0.01; done; exit 137;;\n"
+        "kill) [ -e asked ] && : > killed; : > asked; echo 'Error: it is not running' >&2; exit 1;;\n"
+        f"inspect) echo '{STATE % (137, '')}';; esac"
+    )
+    docker = engine(place, script)
+    ended: list[Ran] = []
+    thread = threading.Thread(target=lambda: ended.append(docker.run("img", timeout_s=60)))
+    thread.start()
+    (place / "starting").read_text()
+    docker.stop()
+    thread.join(30)
+    assert [ran.exit_code for ran in ended] == [137]
 
 
 def test_endless_output_is_cut(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ MAX_OUTPUT = 256 * 1024
 """Bytes kept of each stream of a container."""
 
 CALL_TIMEOUT_S = 60.0
+_TICK_S = 0.25
+"""Seconds after which it is seen that a container shall not go on."""
+
 LOAD_TIMEOUT_S = 1800.0
 _NAMES = ("docker", "podman")
 _LIMITS = (("nofile", resource.RLIMIT_NOFILE, 16384), ("nproc", resource.RLIMIT_NPROC, 4096))
@@ -188,17 +191,12 @@ class Containers:
         with process:
             streams = [_Drain(process.stdout), _Drain(process.stderr)]
             try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                timed_out = True
-                with contextlib.suppress(EngineError):
-                    self._call("kill", name)
-                process.kill()
+                timed_out = not self._wait(process, name, timeout_s)
             except BaseException:
                 process.kill()
+                for stream in streams:
+                    stream.finish()  # before what it reads is closed
                 raise
-            else:
-                timed_out = False
             output, errors = (stream.finish() for stream in streams)
         seconds = time.monotonic() - started
         if timed_out:
@@ -206,6 +204,25 @@ class Containers:
             return Ran(-1, output, errors, problem, seconds, timed_out=True)
         code, problem, killed = self._ended(name, process.returncode, errors)
         return Ran(code, output, errors, problem, seconds, killed=killed)
+
+    def _wait(self, process: subprocess.Popen[bytes], name: str, timeout_s: float) -> bool:
+        """Until the container has ended; ``False`` if it did not by itself in that time, and was killed."""
+        until = time.monotonic() + timeout_s
+        while True:
+            left = until - time.monotonic()
+            try:
+                process.wait(max(min(left, _TICK_S), 0.0))
+            except subprocess.TimeoutExpired:
+                if left > _TICK_S and not self._stopped:
+                    continue
+                # Of one that is only being started the engine says that it does not run: so again, until it has ended.
+                with contextlib.suppress(EngineError):
+                    self._call("kill", name)
+                if left <= _TICK_S:
+                    process.kill()
+                    return False
+            else:
+                return True
 
     def _ended(self, name: str, returned: int, errors: bytes) -> tuple[int, str, bool]:
         """Exit code, why it never started, was it killed: ``start`` mixes its own codes with the program's."""
