@@ -7,6 +7,7 @@ time; a damaged piece counts as missing. Several builds may use it at once: file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -147,14 +148,20 @@ class Cache:
         """Drop the layers unused for the longest time until at most ``limit`` bytes stay; returns bytes dropped."""
         folder = os.path.join(self.root, "blobs")
         now = time.time()
+        found = []
         with os.scandir(folder) as entries:
-            found = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
+            for entry in entries:
+                # Another build may take its name from it, or drop it, at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file():
+                        found.append((entry.stat(), entry.path))
         total = sum(facts.st_size for facts, _ in found)
         dropped = 0
         for facts, path in sorted(found, key=lambda pair: pair[0].st_mtime):
             if total - dropped <= limit or now - facts.st_mtime < KEEP_S:
                 break
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             dropped += facts.st_size
         return dropped
 
@@ -188,7 +195,10 @@ class Cache:
             return None
         if not self.has(layer.descriptor):
             return None
-        os.utime(self._blob(layer.descriptor.digest))
+        try:
+            os.utime(self._blob(layer.descriptor.digest))
+        except FileNotFoundError:
+            return None  # another build has dropped it just now
         return layer
 
     def _blob(self, digest: Digest) -> str:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.build.conftest import HOST, Kitchen, image_of, settings_of
@@ -265,6 +267,39 @@ def test_prune(app: Kitchen) -> None:
         os.utime(path, (0, 0))
     assert cache.prune(0) > 0
     assert list((app.cache_folder / "blobs").iterdir()) == []
+
+
+def test_another_build_is_faster(app: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it renames or drops while this one tidies up is no error; nor is a layer that goes as it is found."""
+    app.build(SHARED, BOTH)
+    cache, blobs = Cache(str(app.cache_folder)), app.cache_folder / "blobs"
+    kept = len(list(blobs.iterdir()))
+    scandir, unlink, utime = os.scandir, os.unlink, os.utime
+
+    def scanned(path: str) -> contextlib.nullcontext[list[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            found = list(entries)
+        unlink(blobs / ".part")
+        return contextlib.nullcontext(found)
+
+    def dropped(path: str, *times: Any) -> None:
+        unlink(path)
+        utime(path, *times)
+
+    (blobs / ".part").touch()
+    for path in blobs.iterdir():
+        utime(path, (0, 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scanned)
+        patched.setattr(os, "unlink", lambda path: (unlink(path), unlink(path)))
+        assert cache.prune(1) > 0
+    assert not list(blobs.iterdir())
+    app.build(SHARED, BOTH)
+    assert len(list(blobs.iterdir())) == kept
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "utime", dropped)
+        app.build(SHARED, BOTH)
+    assert len(list(blobs.iterdir())) == kept
 
 
 def test_nothing_is_left_behind(app: Kitchen) -> None:
