@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from manyfest.errors import InputError, StoreError
+from manyfest.serve import relay as module
 from manyfest.serve.relay import Relay
 
 
@@ -30,7 +32,8 @@ class Echo:
                 connection, _ = self.server.accept()
             except OSError:
                 return
-            with connection:
+            # The relay may hang up at any moment.
+            with connection, suppress(ConnectionError):
                 connection.sendall(f"{self.name}:".encode())
                 while data := connection.recv(1000):
                     connection.sendall(data.upper())
@@ -85,9 +88,36 @@ def test_closing_ends_connections(echoes: list[Echo]) -> None:
         assert client.recv(10) == b""
 
 
-def test_silence_ends_a_connection(echoes: list[Echo]) -> None:
+def test_without_a_thread_a_client_is_turned_away(
+    echoes: list[Echo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one is served, if there is a thread by then."""
+    start, left = threading.Thread.start, [1]
+
+    def refuse(thread: threading.Thread) -> None:
+        if left and thread.name.endswith("(_serve)"):
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Relay([echoes[0].address]) as relay:
+        with socket.create_connection(("127.0.0.1", relay.port), 10) as client:
+            assert client.recv(10) == b""
+        assert talk(relay, b"x") == b"a:X"
+
+
+def test_silence_ends_a_connection(echoes: list[Echo], monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time that was given."""
-    made = Relay([echoes[0].address], idle_s=0.02)
+    connect, made = module._connect, Relay([echoes[0].address], idle_s=0.02)
+
+    def greeted(addresses: Sequence[tuple[str, int]]) -> socket.socket | None:
+        service = connect(addresses)
+        assert service is not None
+        assert select.select([service], [], [], 10)[0]
+        return service
+
+    monkeypatch.setattr(module, "_connect", greeted)
     with made as relay, socket.create_connection(("127.0.0.1", relay.port), 10) as client:
         assert client.recv(10) == b"a:"
         assert client.recv(10) == b""

@@ -80,11 +80,12 @@ class Relay:
             sockets = [self._listener, *self._open]
         for each in sockets:
             _hang_up(each)
-        self._listener.close()
         # A place, so that the accepting thread does not wait for one for ever.
         self._places.release()
         if self._accepting.ident is not None:
             self._accepting.join()
+        # Not before: its number may be another socket's at once, and that would be accepted from.
+        self._listener.close()
         for thread in list(self._threads):
             thread.join()
 
@@ -101,7 +102,13 @@ class Relay:
                 continue
             thread = threading.Thread(target=self._serve, args=(client, self._turn()), daemon=True)
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system gives no more threads: this client is turned away, and the next may have more luck.
+                self._threads.discard(thread)
+                self._places.release()
+                client.close()
 
     def _turn(self) -> list[tuple[str, int]]:
         """Whom to try for a connection, in order."""
