@@ -26,6 +26,7 @@ from manyfest.platforms import OnlyStrict, Platform, normalise
 from manyfest.stores.base import load
 from manyfest.stores.copy import copy
 from manyfest.stores.dockerarchive import DockerArchiveStore
+from manyfest.stores.pool import wait_for
 from manyfest.values import Value
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def smoke(
         done = []
         try:
             for each in running:
+                wait_for([each])
                 done.append(each.result())
                 if on_done is not None:
                     on_done(done[-1])

@@ -13,7 +13,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from manyfest.errors import BuildError, EmulationError, InvalidProject, Verifica
 from manyfest.serve.relay import Relay
 from manyfest.stores.base import load, read
 from manyfest.stores.layout import Layout
+from manyfest.stores.pool import TICK_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +191,8 @@ def wait(tour: Tour, what: str) -> None:
         if keyed:
             sys.stdin.readline()
         else:
-            threading.Event().wait()
+            while True:
+                time.sleep(TICK_S)  # not for ever: see manyfest.stores.pool.wait_for
 
 
 def _free_port() -> int:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from manyfest.errors import InputError, StoreError
 from manyfest.serve.exchange import Cut, File, Request, Response, Stream
 from manyfest.serve.wire import BadRequest, Body, read_head
+from manyfest.stores.pool import TICK_S
 
 if TYPE_CHECKING:
     import ssl
@@ -145,7 +146,9 @@ class Server:
                 self.start()
             if ready is not None:
                 ready()
-            done.wait()
+            # In short turns: see manyfest.stores.pool.wait_for.
+            while not done.wait(TICK_S):
+                pass
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

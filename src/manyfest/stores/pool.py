@@ -81,7 +81,8 @@ class Call:
 
     def wait(self) -> Self:
         """Until it has returned or raised."""
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(TICK_S)  # in short turns: see :func:`wait_for`
         return self
 
     def _run(self) -> None:

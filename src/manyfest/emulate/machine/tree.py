@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from manyfest.emulate.machine.guest import APPLETS, DIRECTORIES, FILES, LINKS
 from manyfest.emulate.machine.outside import call, need
 from manyfest.errors import EmulationError
+from manyfest.stores.pool import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +70,11 @@ def lay_tree(packages: Sequence[Package], tree: str) -> None:
     kept.sort(key=lambda package: -package.size)
     pool = ThreadPoolExecutor(min(4, (os.cpu_count() or 1) + 1), thread_name_prefix="manyfest-unpack")
     try:
-        for done in [pool.submit(_unpack, package, tree) for package in kept]:
-            done.result()
+        unpacking = [pool.submit(_unpack, package, tree) for package in kept]
+        wait_for(unpacking)
+        for each in unpacking:
+            if each.done():  # all are, unless one failed
+                each.result()
     finally:
         # After a failure, or Ctrl-C, the packages that nobody has begun with stay where they are.
         pool.shutdown(cancel_futures=True)

@@ -20,6 +20,7 @@ import threading
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from manyfest.errors import AuthRequired, InputError, RegistryError, StoreError
+from manyfest.stores.pool import TICK_S
 from manyfest.stores.registry.credentials import Credentials
 from manyfest.stores.registry.scopes import Party, Scope, join
 from manyfest.stores.registry.transport import Request
@@ -194,7 +195,8 @@ class Authenticator:
                     flight = self._flights[(*key, scopes)] = _Flight()
             if mine:
                 return self._fly(flight, way, party, credentials, scopes)
-            flight.landed.wait()
+            while not flight.landed.wait(TICK_S):  # in short turns: see manyfest.stores.pool.wait_for
+                pass
             if flight.error is not None:
                 raise flight.error
 
