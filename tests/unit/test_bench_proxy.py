@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -12,9 +13,10 @@ import pytest
 from bench.proxy import DelayingProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROUND_TRIP_S = 0.08
+TRIES = 20
 
 
 @pytest.fixture
@@ -36,25 +38,21 @@ def test_first_answer_takes_two_round_trips_and_the_next_one(echo: int) -> None:
         link.sendall(b"one")
         assert link.recv(16) == b"one"
         first_s = time.monotonic() - began
-        began = time.monotonic()
-        link.sendall(b"two")
-        assert link.recv(16) == b"two"
-        second_s = time.monotonic() - began
+        next_s = _least(lambda: link)
     assert first_s >= 2 * ROUND_TRIP_S * 0.95
-    assert ROUND_TRIP_S * 0.95 <= second_s < first_s
+    assert ROUND_TRIP_S * 0.95 <= next_s < 2 * ROUND_TRIP_S
 
 
 @pytest.mark.slow
 def test_connecting_ahead_of_need_saves_a_round_trip(echo: int) -> None:
     """The other way to say it: connections made side by side are ready together."""
-    with DelayingProxy(echo, ROUND_TRIP_S) as proxy, _connected(proxy) as first, _connected(proxy) as second:
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(DelayingProxy(echo, ROUND_TRIP_S))
+        first, *others = [stack.enter_context(_connected(proxy)) for _ in range(1 + TRIES)]
         first.sendall(b"one")
-        assert first.recv(16) == b"one"  # two round trips have passed since both connected
-        began = time.monotonic()
-        second.sendall(b"two")
-        assert second.recv(16) == b"two"
-        assert time.monotonic() - began < 2 * ROUND_TRIP_S
-        assert proxy.connections == 2
+        assert first.recv(16) == b"one"  # two round trips have passed since all connected
+        assert _least(others.pop) < 2 * ROUND_TRIP_S
+        assert proxy.connections == 1 + TRIES
 
 
 @pytest.mark.slow
@@ -94,6 +92,19 @@ def _connected(proxy: DelayingProxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
 
 
+def _least(link: Callable[[], socket.socket]) -> float:
+    """Seconds that an exchange takes at least: what else the machine does only adds to it."""
+    least = float("inf")
+    for _ in range(TRIES):
+        end, began = link(), time.monotonic()
+        end.sendall(b"two")
+        assert end.recv(16) == b"two"
+        least = min(least, time.monotonic() - began)
+        if least < 2 * ROUND_TRIP_S:
+            break
+    return least
+
+
 def _serve(server: socket.socket) -> None:
     while True:
         try:
@@ -104,7 +115,7 @@ def _serve(server: socket.socket) -> None:
 
 
 def _echo(link: socket.socket) -> None:
-    with link:
+    with link, contextlib.suppress(ConnectionError):
         while data := link.recv(65536):
             link.sendall(data)
 
