@@ -9,6 +9,14 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Without its clock and its dice: a busy machine is not a bug, and what is tried here is the same every time. New
+# examples are looked for in tests/fuzz.
+settings.register_profile(
+    "manyfest", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("manyfest")
 
 _NAMES = (
     "CONTAINERS_REGISTRIES_CONF",
