@@ -13,12 +13,10 @@ Same files, same settings: same digests. Times in the image are ``epoch`` (``SOU
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import threading
 from typing import TYPE_CHECKING
 
-from manyfest.build import assemble
 from manyfest.build.assemble import Assembler, needed_stages, refuse_run
 from manyfest.build.bases import Bases, Named
 from manyfest.build.built import Built
@@ -29,18 +27,16 @@ from manyfest.build.dockerfile import parse
 from manyfest.build.engines import Task, first_run, order_for, run_all
 from manyfest.build.expand import PROXIES
 from manyfest.build.ignore import Context, matcher_for
+from manyfest.build.images import Images
 from manyfest.build.layer import Layer, key_of
 from manyfest.build.options import Options, Planned, source_date_epoch
 from manyfest.build.toolchains import Compiler
 from manyfest.build.twostep import First, FirstWork, TwoStep, take
-from manyfest.content import mediatypes
 from manyfest.content.descriptor import Descriptor
-from manyfest.content.document import Document
 from manyfest.errors import BuildError, Error, InputError, InvalidProject, Refused
 from manyfest.indexes import edit
 from manyfest.indexes.publish import missing_from
 from manyfest.platforms import Platform, normalise
-from manyfest.stores.places import Place
 from manyfest.stores.pool import Pool
 
 if TYPE_CHECKING:
@@ -48,20 +44,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from manyfest.build.assemble import Result
-    from manyfest.build.bases import Base, OpenSource
+    from manyfest.build.bases import OpenSource
     from manyfest.build.dockerfile import Recipe, Stage
     from manyfest.build.engines import Choice, Engines, Made
     from manyfest.build.project import Project
 
 __all__ = ["Options", "Planned", "build", "plan", "source_date_epoch"]
-
-BASE_NAME = "org.opencontainers.image.base.name"
-BASE_DIGEST = "org.opencontainers.image.base.digest"
-
-_FOREIGN_LAYERS = {
-    mediatypes.DOCKER_LAYER: mediatypes.OCI_LAYER_GZIP,
-    mediatypes.OCI_LAYER_GZIP: mediatypes.DOCKER_LAYER,
-}
 
 
 def plan(
@@ -200,14 +188,16 @@ class _Work:
         written = self._write(results)
         # 5.
         built = Built(self.cache)
+        images = Images(self.options, built)
         entries = []
         embedded = dict(results)
         for platform in self.options.platforms:
             if platform in ran:
-                document = self._taken(built, platform, ran[platform])
+                document = images.taken(platform, ran[platform])
             else:
                 result = embedded[platform]
-                document = self._image(built, platform, result, [written[id(each)] for each in result.layers])
+                layers = [written[id(each)] for each in result.layers]
+                document = images.assembled(platform, result, layers)
             entries.append(document.descriptor.with_platform(platform))
         edit.refuse_duplicates(entries)
         if self.options.attest:
@@ -436,90 +426,6 @@ class _Work:
         layers = dict(zip(order, made, strict=True))
         return {each: layers[key] for each, key in keys.items()}
 
-    def _image(self, built: Built, platform: Platform, result: Result, layers: list[Layer]) -> Document:
-        base = result.base
-        config = self._settings(result.config)
-        below = list(base.config.diff_ids) if base is not None else []
-        fields = {
-            "created": assemble.timestamp(self.options.epoch),
-            **{k: v for k, v in result.fields.items() if k in ("author", "os.features")},
-            "architecture": platform.architecture,
-            "os": platform.os,
-            **({"variant": platform.variant} if platform.variant else {}),
-            **{k: v for k, v in result.fields.items() if k == "os.version"},
-            "config": config,
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [str(d) for d in (*below, *(x.diff_id for x in layers))],
-            },
-            "history": result.history,
-        }
-        return self._noted(built, platform, fields, base, layers)
-
-    def _taken(self, built: Built, platform: Platform, made: Made) -> Document:
-        """An engine's image. It knows nothing of our variants: a base for arm/v6 may serve arm/v7."""
-        fields = {
-            **made.fields,
-            "architecture": platform.architecture,
-            "os": platform.os,
-            **({"variant": platform.variant} if platform.variant else {}),
-            "config": self._settings(
-                {k: v for k, v in made.fields["config"].items() if v not in ("", False)}
-            ),
-        }
-        return self._noted(built, platform, fields, made.base, list(made.layers), made.below)
-
-    def _settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """An image's settings without empty ones, with the labels that were asked for."""
-        config = {k: v for k, v in settings.items() if v not in (None, {}, [])}
-        if self.options.labels:
-            config["Labels"] = {**(config.get("Labels") or {}), **dict(self.options.labels)}
-        return config
-
-    def _noted(
-        self,
-        built: Built,
-        platform: Platform,
-        fields: Mapping[str, Any],
-        base: Base | None,
-        layers: Sequence[Layer],
-        below: int | None = None,
-    ) -> Document:
-        """The manifest over a configuration. ``below``: how many layers are the base's, by default all it has."""
-        docker = self.options.type == "docker"
-        raw = _encoded(fields)
-        config_type = mediatypes.DOCKER_CONFIG if docker else mediatypes.OCI_CONFIG
-        own = base.layers[:below] if base is not None else ()
-        stored = [self._base_layer(each, base.name) for each in own] if base is not None else []
-        manifest: dict[str, Any] = {
-            "schemaVersion": 2,
-            "mediaType": mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST,
-            "config": Descriptor.of(raw, config_type).to_json(),
-            "layers": [each.to_json() for each in (*stored, *(x.descriptor for x in layers))],
-        }
-        annotations = dict(self.options.annotations)
-        if base is not None:
-            annotations.update(_base_annotations(base))
-        if annotations and not docker:
-            manifest["annotations"] = annotations
-        document = Document(manifest["mediaType"], _encoded(manifest))
-        sources = {} if base is None else {layer.digest: base.source for layer in own}
-        built.note(document, platform, raw, sources)
-        return document
-
-    def _base_layer(self, layer: Descriptor, name: str) -> Descriptor:
-        """A base's layer under the media type that goes with this image: the bytes are the same."""
-        wanted_docker = self.options.type == "docker"
-        if mediatypes.is_docker(layer.media_type) == wanted_docker:
-            return layer.bare()
-        other = _FOREIGN_LAYERS.get(layer.media_type)
-        if other is None:
-            raise BuildError(
-                f"{name}: a layer of type {layer.media_type} in {self.options.type} format",
-                hint=f"build with --type {'oci' if wanted_docker else 'docker'}",
-            )
-        return Descriptor(other, layer.digest, layer.size)
-
     def _warn_unused(self) -> None:
         used = {name for assembler in self._assemblers for name in assembler.used} | PROXIES
         for name in dict(self.options.args):
@@ -540,24 +446,10 @@ def _other_stage(recipe: Recipe, stage: Stage, name: str) -> str:
     return f"no stage before that line is called {name}; did you mean {near[0]}?" if near else ""
 
 
-def _base_annotations(base: Base) -> dict[str, str]:
-    """Its digest, and its name if others can reach it under that: a path of this machine is nobody's business."""
-    found = {BASE_DIGEST: str(base.document.digest)}
-    place = Place.parse(base.name)
-    if place.transport == "docker":
-        reference = place.reference
-        found[BASE_NAME] = str(reference if reference.digest else reference.with_tag(reference.target))
-    return dict(sorted(found.items(), reverse=True))
-
-
 def _shown(path: str) -> str:
     """A path as people know it: from here if it is below here."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
-
-
-def _encoded(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _ignore(_: str) -> None:
