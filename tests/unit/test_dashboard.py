@@ -403,6 +403,32 @@ def test_a_watcher_that_breaks_is_told_of() -> None:
     assert change["text"] == "internal error, swarm is not looked at any more: RuntimeError"
 
 
+def test_what_is_closed_under_a_watcher_is_no_bug() -> None:
+    """It may be in the middle of reading when nobody looks any more."""
+    reading, closed = threading.Event(), threading.Event()
+
+    class Closed(Engine):
+        def nodes(self) -> Sequence[Any]:
+            reading.set()
+            assert closed.wait(10)
+            raise ValueError("I/O operation on closed file")
+
+    board = Board()
+    looking = Watchers(board, [Swarm(cast(Docker, Closed()))])
+    with looking:
+        assert reading.wait(10)
+        stop = looking._stop.set
+
+        def told() -> None:
+            stop()
+            closed.set()
+
+        looking._stop.set = told  # type: ignore[method-assign]
+    (thread,) = looking._threads
+    thread.join(10)
+    assert board.snapshot()["changes"] == []
+
+
 def test_events_are_snapshots_then_a_heartbeat() -> None:
     """The first at once, the next when something changes, a sign of life in between, the end with the board."""
     board = Board()

@@ -212,6 +212,8 @@ class Watchers:
                 watcher.look(self._board, self._stop)
                 self._stop.wait(watcher.every_s)
         except BaseException as error:
+            if self._stop.is_set():
+                return  # nobody looks any more, and what was being read may be closed
             # A bug of ours: the thread ends with the trace on stderr, and nobody takes what is shown for the present.
             what = type(watcher).__name__.lower()
             self._board.say(f"internal error, {what} is not looked at any more: {type(error).__name__}")

@@ -44,10 +44,13 @@ if os.fork():
 os.setsid()
 open(console, "w").write("machine: system\\nKernel panic \\x1b[31m- not syncing\\n")
 open(pidfile, "w").write(str(os.getpid()))
+code = "import time, os; os.write(int(sys.argv[1]), b'x')"
 if "ENDS" in os.environ:
-    code = "import time, os; os.write(int(sys.argv[1]), b'x'); time.sleep(0.3)"
+    # Once it was seen.
+    noted = os.path.join(os.path.dirname(pidfile), "run.json")
+    code += f"\\nwhile not os.path.exists({{noted!r}}): time.sleep(0.01)"
 else:
-    code = "import time, os; os.write(int(sys.argv[1]), b'x'); time.sleep(60)"
+    code += "; time.sleep(60)"
 os.set_inheritable(write, True)
 nowhere = os.open(os.devnull, os.O_RDWR)
 for number in range(3):
