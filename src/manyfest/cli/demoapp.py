@@ -40,7 +40,7 @@ __all__ = ["AppTour", "checked"]
 PLATFORM_S = 25
 """About how long Go takes to compile its own library for a platform, with one processor."""
 
-START_S = 15.0
+START_S = 30.0
 """How long an application may take to answer; emulated it starts slowly."""
 
 LIMIT = 128 << 20

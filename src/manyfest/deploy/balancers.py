@@ -38,7 +38,7 @@ LABEL = "io.manyfest.balance"
 
 FOLDER = "/manyfest"
 CONFIG = f"{FOLDER}/nginx.conf"
-START_S = 15.0
+START_S = 30.0
 STOP_S = 10
 SERVICE_S = 120.0
 SETTLE_S = 4.0

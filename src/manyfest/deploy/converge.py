@@ -28,7 +28,7 @@ POLL_S = 0.5
 SETTLE_S = 2.5
 """Seconds that everything must have been running before it counts: programs that end at once have ended by then."""
 
-SILENT_S = 30.0
+SILENT_S = 60.0
 """Seconds that a manager may be away, since it may be restarting."""
 
 

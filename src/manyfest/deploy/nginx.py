@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Nginx", "check", "settle", "whole", "write"]
 
-START_S = 15.0
+START_S = 30.0
 STOP_S = 10.0
 """Seconds that requests under way have when nginx is told to stop."""
 

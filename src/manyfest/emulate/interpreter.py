@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Interpreter", "kind_of", "read_interpreter"]
 
-VERSION_TIMEOUT_S = 5.0
+VERSION_TIMEOUT_S = 20.0
 _MAX_BANNER = 4096
 _MAX_SEGMENTS = 256
 _PT_INTERP = 3

@@ -34,7 +34,7 @@ TIMEOUT_S = 60
 TRANSFER_TIMEOUT_S = 3600
 """Saving and loading: the engine says nothing while it writes a big layer to its disk."""
 
-LOGS_TIMEOUT_S = 5
+LOGS_TIMEOUT_S = 10
 """What a task printed comes from its node, which may be the reason for asking."""
 
 SAVE_CHUNK = 1024 * 1024
