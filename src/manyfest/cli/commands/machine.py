@@ -203,7 +203,7 @@ def _start(args: argparse.Namespace, console: Console) -> int:
 def _join(args: argparse.Namespace, console: Console, machine: Machine, token: str) -> None:
     from manyfest.emulate.machine.swarm import join_swarm
 
-    joined = join_swarm(machine, args.join_swarm, token)
+    joined = join_swarm(machine, args.join_swarm, token, on_step=console.say)
     console.say(f"{args.name}: {'joined the swarm' if joined else 'is in a swarm already'}")
 
 
