@@ -31,7 +31,7 @@ _NAMES = (
 )
 _ENDINGS = ("_proxy", "_token", "_password")
 _STARTS = ("manyfest_", "xdg_")
-_KEPT = ("MANYFEST_NO_SKIPS",)
+_KEPT = ("MANYFEST_NO_SKIPS", "MANYFEST_TEST_CACHE")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -8,9 +8,11 @@ skips its tests and says what installs it; with ``MANYFEST_NO_SKIPS`` set (``.ci
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,43 @@ from tests.real.verify_bench import Bench
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 EMULATED = ("aarch64", "arm", "ppc64le", "s390x", "riscv64")
+LIMIT_S, MACHINES_LIMIT_S = 900, 2400
+"""For setting up, running and clearing up one test. Nothing here takes a third of it on a busy machine, but what waits
+for another program must not wait for ever; where it waited is in the traceback."""
+
+
+@contextmanager
+def _limited(item: pytest.Item) -> Iterator[None]:
+    seconds = MACHINES_LIMIT_S if item.get_closest_marker("machines") else LIMIT_S
+
+    def over(*_: object) -> None:
+        pytest.fail(f"this has taken {seconds} s, and was here")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with _limited(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with _limited(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    with _limited(item):
+        return (yield)
 
 
 @pytest.fixture

@@ -52,16 +52,21 @@ class Host:
             "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
             **self.env,
         }
-        done = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            input=stdin,
-            env=env,
-            cwd=self.home,
-            timeout=timeout,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                check=False,
+                capture_output=True,
+                text=True,
+                input=stdin,
+                env=env,
+                cwd=self.home,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired as error:
+            heard = b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes))
+            said = heard.decode(errors="replace")
+            pytest.fail(f"{' '.join(command)}\nhas not ended after {timeout:g} s; so far it said:\n{said}")
         result = Done(done.returncode, done.stdout, done.stderr)
         assert not ok or result.code == 0, (
             f"{' '.join(command)}\nexit {result.code}\n{result.out}\n{result.err}"

@@ -10,7 +10,8 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from html import unescape
 from http.client import HTTPConnection
 from pathlib import Path
@@ -101,17 +102,28 @@ def page(here: Host, lists: tuple[str, str], tmp_path: Path) -> Iterator[str]:
 
 def until_verified(url: str) -> None:
     """Follow the events until no list waits for anything."""
+    waits = (b'"state":"reading"', b'"state":"verifying"')
+    until_told(
+        url,
+        lambda line: line.startswith(b"data: {") and not any(word in line for word in waits),
+        "all verified",
+    )
+
+
+def until_told(url: str, is_it: Callable[[bytes], bool], what: str, seconds: float = 180) -> None:
+    """Follow the events until one is what we wait for."""
     connection = HTTPConnection(url.split("/")[2], timeout=90)
     connection.request("GET", "/events")
     answer = connection.getresponse()
-    while line := answer.readline():
-        if (
-            line.startswith(b"data: {")
-            and b'"state":"reading"' not in line
-            and b'"state":"verifying"' not in line
-        ):
-            break
-    connection.close()
+    deadline, last = time.monotonic() + seconds, b""
+    try:
+        # A line comes at least every ten seconds.
+        while not is_it(line := answer.readline()):
+            last = line if line.startswith(b"data: ") else last
+            assert line, f"the events ended, waiting for: {what}; the last: {last!r}"
+            assert time.monotonic() < deadline, f"waited for: {what}; the last event: {last!r}"
+    finally:
+        connection.close()
 
 
 def kept(name: str) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.real.parts import Host
 from tests.real.swarm import MixedSwarm
-from tests.real.test_dashboard import browse, kept, words
+from tests.real.test_dashboard import browse, kept, until_told, words
 
 from manyfest.serve.exchange import Request, Response
 from manyfest.serve.http import Server
@@ -68,14 +68,14 @@ def test_a_mixed_swarm_live(here: Host, mixed: MixedSwarm, image: str, tmp_path:
 def see_in_the_browser(here: Host, mixed: MixedSwarm, image: str, watched: list[str], tmp_path: Path) -> None:
     """Before and after."""
     with dashboard(here, watched) as url:
-        until(url, b'"verified":true')
+        until_has(url, b'"verified":true')
         shown = words(browse(tmp_path, url, "--dump-dom"))
         for expected in (image, "i686", "x86_64", "2 of 2 running", "2 of 2 ready", "by 2 architectures"):
             assert expected in shown, shown
         browse(tmp_path, url, f"--screenshot={kept('dashboard-swarm')}", "--window-size=1400,900")
         mixed.x86.docker("node", "update", "--availability", "drain", "old")
-        until(url, b"node old: drained")
-        until(url, b"web on old: gone")
+        until_has(url, b"node old: drained")
+        until_has(url, b"web on old: gone")
         shown = words(browse(tmp_path, url, "--dump-dom"))
         assert "Drained" in shown
         assert "1 of 1 running" in shown
@@ -97,12 +97,6 @@ def dashboard(here: Host, watched: list[str]) -> Iterator[str]:
     assert serving.returncode == 0
 
 
-def until(url: str, text: bytes) -> None:
+def until_has(url: str, text: bytes) -> None:
     """Follow the events until one has a text."""
-    connection = HTTPConnection(url.split("/")[2], timeout=90)
-    connection.request("GET", "/events")
-    answer = connection.getresponse()
-    try:
-        assert any(text in line for line in iter(answer.readline, b""))
-    finally:
-        connection.close()
+    until_told(url, lambda line: text in line, text.decode())
