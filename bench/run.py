@@ -24,6 +24,7 @@ from bench.daemon import Daemon  # noqa: E402
 from bench.project import Project  # noqa: E402
 from bench.proxy import DelayingProxy  # noqa: E402
 from bench.registry import Authority, Registry  # noqa: E402
+from bench.starter import Took  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -186,23 +187,16 @@ def _do(
 
     Raises :class:`Failed`.
     """
-    began, busy = time.perf_counter(), daemon.cpu_s if daemon is not None else 0.0
-    cpu_s, peak = 0.0, 0
+    busy = daemon.cpu_s if daemon is not None else 0.0
+    wall_s, cpu_s, peak = 0.0, 0.0, 0
     for command in commands:
-        with tempfile.TemporaryFile() as words:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words, env=environment
-            )
-            # wait4 tells what this very child used, which Popen.wait throws away.
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                words.seek(0)
-                last = words.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise Failed(f"exit status {process.returncode}: {' '.join(last)[:300]}")
-        cpu_s += usage.ru_utime + usage.ru_stime
-        peak = max(peak, usage.ru_maxrss * 1024)
-    wall_s = time.perf_counter() - began
+        took = Took(command, environment)
+        if took.code:
+            last = took.said.strip().splitlines()[-1:]
+            raise Failed(f"exit status {took.code}: {' '.join(last)[:300]}")
+        wall_s += took.wall_s
+        cpu_s += took.cpu_s
+        peak = max(peak, took.peak_bytes)
     return Sample(wall_s, cpu_s + (daemon.cpu_s - busy if daemon is not None else 0.0), peak)
 
 

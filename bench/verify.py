@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import peers, report
 from bench.registry import Registry as RegistryProcess
+from bench.starter import Took
 from manyfest.content.descriptor import Descriptor
 from manyfest.content.digest import Digest
 from manyfest.content.document import Document
@@ -73,34 +74,15 @@ PACKINGS = {
 Commands = dict[tuple[str, str], list[str]]
 
 
-# Starts a command and tells what it took. A process of its own, because a child begins with its parent's memory, which
-# the kernel counts as the child's peak: ours is larger than manyfest's.
-STARTER = """\
-import json, resource, subprocess, sys, time
-begun = time.perf_counter()
-code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
-wall = time.perf_counter() - begun
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([code, wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
-"""
-
-
 class Run:
     """What one command took: by the clock and of processors, in seconds; the largest process's memory in MB."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", STARTER, *command],
-            env={**os.environ, **environment},
-            capture_output=True,
-            check=True,
-        )
-        code, self.wall, self.cpu, self.peak = json.loads(done.stdout)
+        took = Took(command, {**os.environ, **environment})
         # 1 is verify's "no": a layer of some of a machine's files lacks what its programs need.
-        if code not in (0, 1) or b"error:" in done.stderr:
-            raise SystemExit(
-                f"bench: {' '.join(command)}: exit {code}\n{done.stderr.decode(errors='replace')[-2000:]}"
-            )
+        if took.code not in (0, 1) or "error:" in took.said:
+            raise SystemExit(f"bench: {' '.join(command)}: exit {took.code}\n{took.said[-2000:]}")
+        self.wall, self.cpu, self.peak = took.wall_s, took.cpu_s, took.peak_bytes / 2**20
 
 
 def make_layer(folder: Path, size: int, folders: Sequence[str]) -> tuple[Path, str]:
