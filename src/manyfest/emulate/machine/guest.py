@@ -13,10 +13,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["APPLETS", "DIRECTORIES", "FILES", "LINKS", "SOCKET", "init"]
+__all__ = ["APPLETS", "DIRECTORIES", "FILES", "LINKS", "OWN_MAC", "SOCKET", "init"]
 
 SOCKET = "/run/docker.sock"
 """The engine's, inside."""
+
+OWN_MAC = "52:54:00:12:34:56"
+"""Of the network card that QEMU itself is behind; another one is on a bridge."""
 
 _INIT = """#!/bin/sh
 export PATH=/bin
@@ -61,6 +64,29 @@ keep() { # NAME COMMAND…: run it again when it ends
     done
 }
 
+# Cards are called eth0 and eth1 in the order in which the kernel finds them, and that is another one at some starts.
+find_cards() { # own: the one behind which QEMU is; bridged: the other
+    own='' bridged=''
+    for card in /sys/class/net/*; do
+        [ -e "$card/device" ] || continue
+        if [ "$(cat "$card/address")" = @mac@ ]; then
+            own=${card##*/}
+        else
+            bridged=${card##*/}
+        fi
+    done
+    [ -n "$own" ] && { [ -n "$bridged" ] || [ -z "$address" ]; }
+}
+
+wait_for_cards() {
+    tries=0
+    until find_cards; do
+        [ $tries -lt 600 ] || return 1
+        busybox usleep 100000
+        tries=$((tries + 1))
+    done
+}
+
 stop() {
     trap '' TERM
     : >/run/stopping
@@ -95,12 +121,15 @@ echo "127.0.0.1 localhost $name" >/etc/hosts
 say system
 
 ip link set lo up
-ip link set eth0 up
-ip addr add 10.0.2.15/24 dev eth0
+if ! wait_for_cards; then
+    say no network card
+fi
+ip link set "$own" up
+ip addr add 10.0.2.15/24 dev "$own"
 ip route add default via 10.0.2.2
 if [ -n "$address" ]; then
-    ip link set eth1 up
-    ip addr add "$address" dev eth1
+    ip link set "$bridged" up
+    ip addr add "$address" dev "$bridged"
 fi
 # QEMU forwards 10.0.2.2 to the loopback of whoever started it: nothing in here may begin to talk to that.
 for chain in OUTPUT FORWARD; do
@@ -145,7 +174,7 @@ FILES: Mapping[str, tuple[int, str]] = {
     "etc/shadow": (0o600, "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\nnobody:*:19000:0:99999:7:::\n"),
     "etc/ssh/machine": (0o600, _SSHD),
     "etc/shells": (0o644, "/bin/sh\n"),
-    "usr/sbin/machine": (0o755, _MACHINE.replace("@socket@", SOCKET)),
+    "usr/sbin/machine": (0o755, _MACHINE.replace("@socket@", SOCKET).replace("@mac@", OWN_MAC)),
 }
 
 DIRECTORIES = (

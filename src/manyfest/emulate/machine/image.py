@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Image", "require_room", "with_image"]
 
-RECIPE = 2
+RECIPE = 3
 """Raised whenever what we put into an image changes: older ones are then made anew."""
 
 ROOM = 1_500_000_000

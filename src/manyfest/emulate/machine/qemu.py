@@ -17,6 +17,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from manyfest.emulate.machine.guest import OWN_MAC
 from manyfest.emulate.machine.outside import call, need
 from manyfest.errors import EmulationError
 
@@ -142,7 +143,7 @@ def command(kind: Kind, record: Record, folder: str, port: int, *, state: str = 
     words += ["-drive", f"if=none,id=disk,file={path['disk.img']},format=raw,cache=unsafe,discard=unmap"]
     words += ["-device", f"virtio-blk-{kind.bus},drive=disk"]
     words += ["-netdev", f"user,id=own,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"]
-    words += ["-device", f"virtio-net-{kind.bus},netdev=own{rom}"]
+    words += ["-device", f"virtio-net-{kind.bus},netdev=own,mac={OWN_MAC}{rom}"]
     # Without it a machine waits for chance while it makes keys.
     words += ["-object", "rng-random,id=chance,filename=/dev/urandom"]
     words += ["-device", f"virtio-rng-{kind.bus},rng=chance"]

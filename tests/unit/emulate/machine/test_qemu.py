@@ -70,6 +70,7 @@ def test_a_second_card_on_a_bridge(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert 'exec /bin/ip link set "$1" master mfnone0 up' in (folder / "bridge-up").read_text()
     card = next(word for word in words if "netdev=bridged" in word)
     assert re.search(r"mac=52:54(:[0-9a-f]{2}){4},", card)
+    assert any("netdev=own,mac=52:54:00:12:34:56" in word for word in words), "the guest knows it by that"
     other = qemu.command(kind, wanted, str(folder.parent), 1)
     assert card not in other, "two machines would have one address"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
