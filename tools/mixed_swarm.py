@@ -216,7 +216,7 @@ def _start(folder: Path, users: bytes, tree: Path, stack: contextlib.ExitStack) 
     x86, old = nodes
     x86.docker("swarm", "init", "--advertise-addr", x86.address)
     token = x86.docker("swarm", "join-token", "-q", "worker")
-    old.docker("swarm", "join", "--token", token, f"{x86.address}:2377")
+    _join(old, token, f"{x86.address}:2377")
     names = [f"localhost:{each}" for each in ports]
     return Swarm(folder, names[0], names[-1] if users else "", x86, old, server, bridge)
 
@@ -237,9 +237,20 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
         time.sleep(0.1)
 
 
+def _join(node: SwarmNode, token: str, manager: str) -> None:
+    """An engine that has not joined within 20 seconds says so and goes on; on a busy machine that may be."""
+    try:
+        node.docker("swarm", "join", "--token", token, manager)
+    except RuntimeError as error:
+        if "will continue in the background" not in str(error):
+            raise
+        state = ("info", "--format", "{{.Swarm.LocalNodeState}}")
+        wait_until(lambda: node.docker(*state) == "active", f"{node.name} to join the swarm", 120)
+
+
 def _wait_for(node: SwarmNode) -> None:
-    """Until its engine answers."""
-    deadline = time.monotonic() + 60
+    """Until its engine answers; it takes a second where nothing else runs."""
+    deadline = time.monotonic() + 180
     while not node.answers():
         if node.process is None or node.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the engine of {node.name}:\n{node.log.read_text(errors='replace')[-4000:]}")

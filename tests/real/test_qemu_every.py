@@ -107,7 +107,9 @@ def test_two_machines_form_a_swarm(bridge: tuple[str, str], tmp_path_factory: py
         for told in ("joined the swarm", "is in a swarm already"):
             done = host.manyfest("machine", "start", "big", "--join-swarm", f"{network}.1", timeout=400)
             assert f"big: {told}" in done.err
-            wait_until(lambda: ready(host, boss) == ["big Ready", "boss Ready"], "both nodes to be ready", 90)
+            wait_until(
+                lambda: ready(host, boss) == ["big Ready", "boss Ready"], "both nodes to be ready", 180
+            )
             host.env["DOCKER_HOST"] = boss
             nodes = host.manyfest("nodes", "--json").json["nodes"]
             assert sorted(node["platform"] for node in nodes) == ["linux/arm64", "linux/s390x"]

@@ -13,7 +13,6 @@ from tests.real.parts import Host, free_port, need
 from tests.real.swarm import (
     PORT,
     MixedSwarm,
-    ask_port,
     build_servers,
     is_answering,
     running,
@@ -82,13 +81,14 @@ def test_one_name_on_four_architectures(ship: Host, four: MixedSwarm, tmp_path: 
     assert (done.json["running"], done.json["expected"]) == (4, 4)
     with running(ship, "balance", "web", "--listen", f"127.0.0.1:{port}", "--run", "--interval", "0.5"):
         until(lambda: is_answering(port), "nginx")
-        assert Counter(ask_port(port) for _ in range(20)) == {"amd64": 5, "386": 5, "arm64": 5, "s390x": 5}
+        # An emulated node that is slow once is passed over, and asked again.
+        evenly = {"amd64": 5, "386": 5, "arm64": 5, "s390x": 5}
+        until(lambda: Counter(try_to_ask(port) for _ in range(20)) == evenly, "each to answer as often")
         with dashboard(ship, [image, "--swarm", "--probe", f"http://127.0.0.1:{port}/"]) as url:
-            until(lambda: "4 of 4 running" in browse(tmp_path, url, "--dump-dom"), "the whole picture", 120)
+            until(lambda: "4 of 4 running" in browse(tmp_path, url, "--dump-dom"), "the whole picture")
             browse(tmp_path, url, f"--screenshot={kept('dashboard-machines')}", "--window-size=1400,1000")
         ship.manyfest("machine", "stop", "z")
         until(
             lambda: {try_to_ask(port) for _ in range(9)} == {"amd64", "386", "arm64"},
             "the machine to leave",
-            60,
         )
