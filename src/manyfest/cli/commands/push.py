@@ -38,7 +38,10 @@ def configure(parser: CommandParser) -> None:
     parser.add_argument("-p", "--purge", action="store_true", help="forget the draft once it is pushed")
     parser.add_argument("--dry-run", action="store_true", help="resolve, check and show, but write nothing")
     parser.add_argument(
-        "--expect", metavar="P,P", action="append", help="refuse to push without these platforms"
+        "--expect",
+        metavar="P,P",
+        action="append",
+        help="refuse to push without these platforms either; adds to those of the file or draft",
     )
     parser.add_argument(
         "--allow-shrink", action="store_true", help="the tag may lose platforms that it has now"
