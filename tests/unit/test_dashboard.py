@@ -382,10 +382,13 @@ def test_an_engine_that_goes_away_and_comes_back() -> None:
 def test_watchers_begin_and_end() -> None:
     """Each in a thread of its own, until the end."""
     board = Board()
-    with Watchers(board, [Swarm(cast(Docker, Engine()))]):
+    looking = Watchers(board, [Swarm(cast(Docker, Engine()))])
+    with looking:
         assert board.wait(0, 10)
     assert board.closed
-    assert not any(thread.name == "swarm" for thread in threading.enumerate())
+    (thread,) = looking._threads
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

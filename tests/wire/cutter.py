@@ -39,6 +39,8 @@ class Cutter:
 
     def __exit__(self, *error: object) -> None:
         _shut(self._listener)
+        # What it has accepted by now is among what is cut.
+        self._threads[0].join(10)
         self._listener.close()
         self._cut_all()
         for thread in self._threads:

@@ -48,6 +48,12 @@ class Tunnels:
             self._spawn(self._tunnel, client)
 
     def _tunnel(self, client: socket.socket) -> None:
+        try:
+            self._lead(client)
+        except OSError:
+            return  # the client has gone, or the test is over
+
+    def _lead(self, client: socket.socket) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
             data = client.recv(4096)
@@ -67,11 +73,10 @@ class Tunnels:
 
     def close(self) -> None:
         """End every tunnel."""
+        _shut(self._listener)
+        self._threads[0].join(10)  # then nobody is accepted any more
         for sock in self._sockets:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has gone already
+            _shut(sock)
         for thread in self._threads:
             thread.join(10)
         for sock in self._sockets:
@@ -82,6 +87,13 @@ class Tunnels:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it has gone already
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
