@@ -25,8 +25,9 @@ from manyfest.errors import (
     TooLarge,
     Unsupported,
 )
+from manyfest.stores._files import Part
 from manyfest.stores.base import put_bytes, read
-from manyfest.stores.layout import Layout
+from manyfest.stores.layout import Layout, _key
 from manyfest.testing import make_image, make_index
 
 if TYPE_CHECKING:
@@ -405,6 +406,22 @@ def test_sparse_index_is_legal(layout: Layout) -> None:
     assert layout.referrers(index.digest) == ()
     with pytest.raises(NotFound):
         layout.resolve(str(child.digest))
+
+
+def test_quick_changes_are_told_apart(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel's clock has ticks of milliseconds too, and each file gets the number of the one before."""
+    write, keys = Part.write, []
+
+    def ticked(part: Part, data: bytes) -> None:
+        write(part, data)
+        os.utime(part.fd, ns=(10**18, 10**18))
+
+    monkeypatch.setattr(Part, "write", ticked)
+    for platform in ("linux/amd64", "linux/arm64", "linux/s390x"):
+        layout.tag(make_image(layout, platform), "1")
+        found = os.stat(os.path.join(layout.path, "index.json"))
+        keys.append(_key(found)[1:])
+    assert len(set(keys)) == 3
 
 
 def _tag_many(path: str, worker: int) -> None:
