@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
 from tests.cli.test_json_shapes import keys, keys_of_table
 
+from manyfest.build import bases
+from manyfest.indexes.nearest import nearest_within
 from manyfest.stores.layout import Layout
 from manyfest.testing.images import make_index
 
@@ -113,8 +116,11 @@ def test_what_is_expected_is_looked_at_first(run: Run, project: Path, host: str,
     assert not (project / "compiled").exists()
 
 
-def test_a_base_without_the_platform(run: Run, project: Path, host: str) -> None:
+def test_a_base_without_the_platform(
+    run: Run, project: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All platforms that lack one in one message, what it has, and which tag has it; before anything is compiled."""
+    monkeypatch.setattr(bases, "nearest_within", partial(nearest_within, seconds=60.0))
     source = project / "base"
     write_base(source, "1.0", "linux/amd64", "linux/arm64")
     write_base(source, "1.1", "linux/amd64", "linux/arm64", "linux/s390x", "linux/riscv64")

@@ -7,12 +7,14 @@ import contextlib
 import io
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.build.conftest import HOST, Kitchen, image_of, settings_of
 
+from manyfest.build import bases
 from manyfest.build.built import push
 from manyfest.build.cache import Cache
 from manyfest.build.plan import Options, Planned, plan, source_date_epoch
@@ -20,6 +22,7 @@ from manyfest.build.project import load
 from manyfest.content import mediatypes
 from manyfest.emulate.images import write_image
 from manyfest.errors import BuildError, InputError, NotFound, Refused
+from manyfest.indexes.nearest import nearest_within
 from manyfest.platforms import Platform
 from manyfest.stores.base import Store
 from manyfest.stores.copy import Event
@@ -179,8 +182,9 @@ def test_base_layers_come_from_the_base(app: Kitchen) -> None:
     assert target.exists(layer)
 
 
-def test_bases_without_the_platform(app: Kitchen) -> None:
+def test_bases_without_the_platform(app: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them in one error, each with what it has and who has it."""
+    monkeypatch.setattr(bases, "nearest_within", partial(nearest_within, seconds=60.0))
     make_index(app.base("one"), ["linux/amd64", "linux/arm/v6"], tag="1")
     make_index(app.base("one"), ["linux/amd64", "linux/s390x", "linux/ppc64le"], tag="2")
     make_image(app.base("other"), "linux/amd64", tag="1")
@@ -199,8 +203,9 @@ def test_bases_without_the_platform(app: Kitchen) -> None:
     ]
 
 
-def test_where_to_look_further(app: Kitchen) -> None:
+def test_where_to_look_further(app: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     """When none of the few tags that were looked into has it."""
+    monkeypatch.setattr(bases, "nearest_within", partial(nearest_within, seconds=60.0))
     for number in range(9):
         make_index(app.base("one"), ["linux/amd64"], tag=str(number), seed=number)
     with pytest.raises(BuildError) as raised:
@@ -282,9 +287,10 @@ def test_another_build_is_faster(app: Kitchen, monkeypatch: pytest.MonkeyPatch) 
         unlink(blobs / ".part")
         return contextlib.nullcontext(found)
 
-    def dropped(path: str, *times: Any) -> None:
-        unlink(path)
-        utime(path, *times)
+    def dropped(path: str | int, **times: Any) -> None:
+        if isinstance(path, str):
+            unlink(path)
+        utime(path, **times)
 
     (blobs / ".part").touch()
     for path in blobs.iterdir():
