@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Took"]
 
 # A process of its own, because a child begins with its parent's memory, which the kernel counts as the child's peak: a
-# benchmark is larger than most of what it measures. This one has 10 MB.
+# benchmark is larger than most of what it measures. This one has 11 MB.
 _STARTER = """\
 import json, resource, subprocess, sys, time
 begun = time.perf_counter()
