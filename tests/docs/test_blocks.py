@@ -105,7 +105,7 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
         block.text + "\n", names, block.where, str(block.path), block.line - 1
     )
     told: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
     runner.run(test, out=told.append, clear_globs=False)
     names.update(test.globs)
     assert not told, "".join(told)

@@ -32,7 +32,7 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     told: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     for test in FINDER.find(module, name):
         runner.run(test, out=told.append)
     assert not told, "".join(told)
