@@ -310,7 +310,7 @@ def test_ctrl_c_while_several_requests_wait(tmp_path: Path) -> None:
         for connection in waiting:
             connection.close()
     assert (command.returncode, out, err) == (130, "", "manyfest: interrupted\n")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
 
 
 def test_main_never_raises(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,11 @@ from manyfest.stores.layout import Layout
 from manyfest.testing.images import make_image, random_bytes
 from manyfest.testing.script import Answer, Received, ScriptedRegistry
 
-SOON_S = 6.0
-"""Seconds after which an interrupted command must be gone, on a busy machine too; it gives itself two."""
+SOON_S = 20.0
+"""Seconds after which an interrupted command must be gone, on a busy machine too; it gives itself three.
+
+A registry that says nothing would be waited for half a minute.
+"""
 
 
 class Started:
@@ -46,7 +49,7 @@ class Started:
         began = time.monotonic()
         self.process.send_signal(number)
         try:
-            out, err = self.process.communicate(timeout=20)
+            out, err = self.process.communicate(timeout=60)
         finally:
             self.process.kill()
         assert time.monotonic() - began < SOON_S, err
