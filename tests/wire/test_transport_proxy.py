@@ -139,6 +139,17 @@ def test_tls_goes_through_a_tunnel(
     assert "proxy-authorization" not in behind.received[0].headers
 
 
+@pytest.mark.parametrize("name", [".example", "a..example", f"{'a' * 64}.example"])
+def test_a_name_that_only_the_proxy_takes_is_refused(
+    connect: Connect, behind: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """No certificate is for it. Such a name comes from a registry that sends us there."""
+    with Tunnels(behind.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+        with pytest.raises(Unreachable, match="this is not a host name"):
+            ask(connect(), f"https://{name}/v2/")
+
+
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from manyfest.errors import Error, InputError, Unreachable
+from manyfest.stores.registry import tls
 from manyfest.stores.registry.transport import Cut, HTTPTransport, Request
 from manyfest.testing.script import Answer, Certificate, ScriptedRegistry, make_certificate
 
@@ -169,6 +172,21 @@ def test_a_ca_that_is_no_certificate_is_named(
     transport.warm(f"https://{registry.host}", 2)  # only a hint: the request tells it
     with pytest.raises(InputError, match=r"ca\.crt: this CA certificate cannot be used"):
         ask(transport, registry)
+
+
+def test_a_bundle_that_cannot_be_read_is_named(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its path; warming says nothing of it."""
+    bundle = tmp_path / "bundle.crt"
+    bundle.write_text("not a certificate")
+    monkeypatch.setattr(tls, "DIRECTORIES", ())
+    monkeypatch.setattr(tls, "BUNDLES", (str(bundle),))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: Mock(cafile=None, capath=None))
+    transport = connect()
+    transport.warm("https://registry.invalid", 2)
+    with pytest.raises(InputError, match=r"bundle\.crt: this bundle of CA certificates cannot be used"):
+        transport.send(Request("GET", "https://registry.invalid/v2/"))
 
 
 def test_a_plain_server_on_a_tls_port_is_named(

@@ -254,8 +254,12 @@ class Pool:
 
     def _wrap(self, sock: socket.socket, address: Address, timeout_s: float) -> ssl.SSLSocket:
         context = self._context(address)
+        name = _encoded(address.host)
+        with _Translated(str(address), timeout_s):
+            # Behind a proxy nobody has looked it up, and what is no name would leave the socket open.
+            name = name if isinstance(name, bytes) else name.encode("idna")
         try:
-            return context.wrap_socket(sock, server_hostname=_encoded(address.host))
+            return context.wrap_socket(sock, server_hostname=name)
         except TimeoutError as error:
             raise Silent(f"{address}: no TLS handshake within {timeout_s:g} s", hint=SILENT) from error
         except OSError as error:

@@ -98,7 +98,7 @@ def _trust_public_roots(context: ssl.SSLContext) -> None:
         return
     bundle = next((path for path in BUNDLES if os.path.exists(path)), None)
     if bundle is not None:
-        context.load_verify_locations(cafile=bundle)
+        _load(bundle, lambda: context.load_verify_locations(cafile=bundle), "bundle of CA certificates")
 
 
 def _is_hashed(directory: str) -> bool:
