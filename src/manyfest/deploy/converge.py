@@ -114,6 +114,7 @@ class Watch:
         self._staying: tuple[str, ...] = ()
         self._looked: dict[str, Failure] = {}
         self._known: list[Failure] = []
+        self._counted: dict[str, set[str]] = {}
         self._forgiven: dict[str, int] = {}
         self._passed: set[str] = set()
         self._hopeless_since: float | None = None
@@ -140,7 +141,10 @@ class Watch:
             self._since, self._staying = now, seen.tasks
         if self._since is not None and now - self._since >= self._settle_s:
             return Outcome(True, seen)
-        self._known = [_looked_into(engine, failure, self._looked) for failure in seen.failures]
+        self._known = [
+            _looked_into(engine, failure, self._looked).replace(tries=self._tries_of(failure))
+            for failure in seen.failures
+        ]
         if forgiving:
             self._forgiven.update((failure.slot, failure.tries) for failure in self._known)
         final = [failure for failure in self._known if self._is_final(failure)]
@@ -149,6 +153,12 @@ class Watch:
             reason = seen.taken_back or seen.paused
             return Outcome(False, seen, "a task failed" if failures else reason, failures)
         return None
+
+    def _tries_of(self, failure: Failure) -> int:
+        """Also those that Swarm has forgotten: how many tasks it remembers is a setting of the swarm."""
+        counted = self._counted.setdefault(failure.slot, set())
+        counted.add(failure.task)
+        return max(failure.tries, len(counted))
 
     def _is_hopeless(self, seen: Seen, now: float) -> bool:
         """Is it given up, and stays so? A task that has just ended may be about to get a successor."""
@@ -222,10 +232,10 @@ def _with_output(engine: Docker, failure: Failure) -> Failure:
         output = engine.task_logs(failure.task)
     except (EngineError, NotFound):
         return failure
-    meaning, lasting = explain(output)
-    if not lasting:
+    meaning, limit = explain(output)
+    if limit > 1:
         return failure.replace(output=output)
-    return failure.replace(output=output, explanation=meaning, lasting=True)
+    return failure.replace(output=output, explanation=meaning, limit=1)
 
 
 def _tell(

@@ -13,28 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-__all__ = ["TRIES", "Failure", "Seen", "Target", "ended", "explain", "look", "next_generation"]
+__all__ = ["Failure", "Seen", "Target", "ended", "explain", "look", "next_generation"]
 
 TRIES = 2
 """Failures of one task before we give up on what may be temporary."""
 
+PORT_TRIES = 4
+"""The same where a port is taken: an engine that was killed keeps its containers' ports for a while when it is back."""
+
 _BAD = ("failed", "rejected", "complete")
 _ENDED = (*_BAD, "shutdown", "remove", "orphaned")
 
-_EXPLAINED: tuple[tuple[str, bool, str], ...] = (
-    # what the engine says, does it last, what that means
-    (r"exec format error", True, "the program inside is for another machine; manyfest verify shows which"),
-    (r"no matching manifest|does not match the (?:specified|detected) platform", True, "the list has nothing for it"),
-    (r"unsupported platform", False, "Swarm compares the platforms with what nodes call themselves"),
-    (r"no basic auth|unauthorized|denied: ", True, "the registry wants credentials; add --with-registry-auth"),
-    (r"No such image", False, "the node cannot pull it: not there, no credentials, or no way to the registry"),
-    (r"host-mode port already in use", False, "a task of another service publishes this port on the node"),
-    (r"port is already allocated|address already in use", False, "another program has this port on the node"),
-    (r"insufficient resources", False, "the node has not the memory or processors that are reserved"),
-    (r"scheduling constraints not satisfied", False, "no node meets the constraints"),
-    (r"executable file not found|no such file or directory", True, "its program, or the loader of it, is missing"),
-    (r"permission denied", True, "the program in the image may not be executed"),
-    (r"non-zero exit|ended with exit code 0", False, "a service has to stay; its program ended"),
+_EXPLAINED: tuple[tuple[str, int, str], ...] = (
+    # what the engine says, after how many failures it is there to stay, what that means
+    (r"exec format error", 1, "the program inside is for another machine; manyfest verify shows which"),
+    (r"no matching manifest|does not match the (?:specified|detected) platform", 1, "the list has nothing for it"),
+    (r"unsupported platform", TRIES, "Swarm compares the platforms with what nodes call themselves"),
+    (r"no basic auth|unauthorized|denied: ", 1, "the registry wants credentials; add --with-registry-auth"),
+    (r"No such image", TRIES, "the node cannot pull it: not there, no credentials, or no way to the registry"),
+    (r"host-mode port already in use", TRIES, "a task of another service publishes this port on the node"),
+    (r"port is already allocated|address already in use", PORT_TRIES, "another program has this port on the node"),
+    (r"insufficient resources", TRIES, "the node has not the memory or processors that are reserved"),
+    (r"scheduling constraints not satisfied", TRIES, "no node meets the constraints"),
+    (r"executable file not found|no such file or directory", 1, "its program, or the loader of it, is missing"),
+    (r"permission denied", 1, "the program in the image may not be executed"),
+    (r"non-zero exit|ended with exit code 0", TRIES, "a service has to stay; its program ended"),
 )  # fmt: skip
 
 
@@ -87,14 +90,14 @@ class Target(Value):
 class Failure(Value):
     """A task that did not work: where, in whose words, what that means, and the program's own last words.
 
-    ``slot`` is which of the service's tasks: a node's id, or a number.
+    ``slot`` is which of the service's tasks: a node's id, or a number. After ``limit`` failures it is there to stay.
     """
 
-    __slots__ = ("error", "explanation", "lasting", "node", "output", "slot", "task", "tries")
+    __slots__ = ("error", "explanation", "limit", "node", "output", "slot", "task", "tries")
     node: str
     error: str
     explanation: str
-    lasting: bool
+    limit: int
     task: str
     tries: int
     output: str
@@ -105,7 +108,7 @@ class Failure(Value):
         node: str,
         error: str,
         explanation: str = "",
-        lasting: bool = False,
+        limit: int = TRIES,
         task: str = "",
         tries: int = 1,
         output: str = "",
@@ -115,7 +118,7 @@ class Failure(Value):
             node=node,
             error=error,
             explanation=explanation,
-            lasting=lasting,
+            limit=limit,
             task=task,
             tries=tries,
             output=output,
@@ -125,7 +128,7 @@ class Failure(Value):
     @property
     def is_final(self) -> bool:
         """Is there no point in waiting?"""
-        return self.lasting or self.tries >= TRIES
+        return self.limit == 1 or self.tries >= self.limit
 
     def to_json(self) -> dict[str, Any]:
         """The shape of ``docs/reference/json.md``."""
@@ -212,12 +215,12 @@ class Seen(Value):
         return bool(self.paused) and not self.is_there and all(state in settled for state in self.successors)
 
 
-def explain(error: str) -> tuple[str, bool]:
-    """What an engine's message means (empty where we do not know), and whether it is there to stay."""
-    for pattern, lasting, text in _EXPLAINED:
+def explain(error: str) -> tuple[str, int]:
+    """What an engine's message means (empty where we do not know), and after how many of them it is there to stay."""
+    for pattern, limit, text in _EXPLAINED:
         if re.search(pattern, error, re.IGNORECASE):
-            return text, lasting
-    return "", False
+            return text, limit
+    return "", TRIES
 
 
 def ended(tasks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -317,13 +320,15 @@ def _line(name: str, task: Mapping[str, Any], failure: Failure | None) -> tuple[
 def _failure(group: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Failure | None:
     """What went wrong on a node or in a slot: of its newest bad task, as long as the task after it does not run."""
     bad = [task for task in group if task["Status"].get("State") in _BAD]
-    if not bad or (group[-1]["Status"].get("State") == "running" and len(bad) < TRIES):
+    if not bad:
         return None
     error = _error(bad[-1])
-    meaning, lasting = explain(error)
+    meaning, limit = explain(error)
+    if group[-1]["Status"].get("State") == "running" and len(bad) < max(limit, TRIES):
+        return None
     node = names.get(bad[-1].get("NodeID", ""), bad[-1].get("NodeID") or "(no node)")
     slot = str(bad[-1].get("Slot") or bad[-1].get("NodeID") or "")
-    return Failure(node, error, meaning, lasting, bad[-1]["ID"], len(bad), slot=slot)
+    return Failure(node, error, meaning, limit, bad[-1]["ID"], len(bad), slot=slot)
 
 
 def _error(task: Mapping[str, Any]) -> str:

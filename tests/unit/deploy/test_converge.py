@@ -152,7 +152,7 @@ def test_running_and_gone_again_is_not_arrived(clock: Fast) -> None:
         ("no matching manifest for linux/386 in the manifest list entries", "", "nothing for it", 1),
         ("unauthorized: authentication required", "", "--with-registry-auth", 1),
         ("No such image: reg.test/app:1", "", "cannot pull", 2),
-        ("driver failed: port is already allocated", "", "another program", 2),
+        ("driver failed: port is already allocated", "", "another program", 4),
         ("something new", "", "", 2),
     ],
 )  # fmt: skip
@@ -170,6 +170,29 @@ def test_failures_are_explained(clock: Fast, error: str, output: str, meaning: s
     assert failure.tries == tries
     assert meaning in failure.explanation
     assert failure.output == output
+
+
+def test_failures_are_counted_that_swarm_forgets(clock: Fast) -> None:
+    """With a task history limit of 1 it shows one ended task of each node."""
+
+    def script(at: float) -> Any:
+        number = int(at // 5)
+        return [task("a", "running"), task("b", "failed", number, error="x"), task("b", "ready", number + 1)]
+
+    outcome = watch(Engine(clock, script))
+    assert (outcome.reason, [failure.tries for failure in outcome.failures]) == ("a task failed", [2])
+    assert outcome.seconds < 10
+
+
+def test_a_port_that_an_engine_still_holds_is_waited_for(clock: Fast) -> None:
+    """As after it was killed, with the containers whose ports those are."""
+
+    def script(at: float) -> Any:
+        error = "driver failed: Bind for 0.0.0.0:8082 failed: port is already allocated"
+        bad = [task("b", "failed", n, error=error) for n in range(1 + min(int(at // 5), 2))]
+        return [task("a", "running"), *bad, task("b", "running" if at >= 15 else "starting", 50)]
+
+    assert watch(Engine(clock, script)).ok
 
 
 def test_time_is_over(clock: Fast) -> None:

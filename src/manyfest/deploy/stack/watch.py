@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from manyfest.deploy.converge import POLL_S, SILENT_S, Clock, Watch
-from manyfest.deploy.sight import TRIES, Seen, look
+from manyfest.deploy.sight import Seen, look
 from manyfest.errors import EngineError, NotFound
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _look(engine: Docker, targets: Mapping[str, Target]) -> dict[str, Seen]:
 
 def _others_are_on_their_way(name: str, looks: Mapping[str, Seen]) -> bool:
     return any(
-        other != name and not seen.is_there and all(failure.tries < TRIES for failure in seen.failures)
+        other != name and not seen.is_there and not any(failure.is_final for failure in seen.failures)
         for other, seen in looks.items()
     )
 
