@@ -391,7 +391,7 @@ def test_a_signal_that_wakes_nobody_is_heard(tmp_path: Path) -> None:
         while frame.f_back is not None:
             names.append(frame.f_code.co_qualname)
             frame = frame.f_back
-        return names[:3] == ["Condition.wait", "Event.wait", "Server.serve_forever"]
+        return names[0] == "Condition.wait" and "Server.serve_forever" in names
 
     def interrupt() -> None:
         while not main_sleeps():
