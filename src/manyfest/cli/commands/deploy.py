@@ -381,10 +381,12 @@ def _remove(name: str, console: Console) -> int:
 
 
 def _alive(service: str, tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    from manyfest.deploy.sight import ended
+
     # Asked of all tasks: the engine does not filter by a service that is gone.
-    ended = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
     mine = [task for task in tasks if task.get("ServiceID") == service]
-    return [task for task in mine if task["Status"].get("State") not in ended]
+    over = ended(mine)
+    return [task for task in mine if task["ID"] not in over]
 
 
 def _in_registry(text: str) -> Place:

@@ -33,8 +33,6 @@ REMOVE_S = 30.0
 _ORDER = ("secrets", "configs", "networks")
 """In which parts are removed, as docker does it."""
 
-_ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
-
 
 class Book:
     """What was done: ids of parts that were made, and of each changed service what was there before (or ``None``)."""
@@ -151,7 +149,7 @@ def await_end(engine: Docker, services: Sequence[str], clock: Clock | None = Non
     while services:
         # Asked of all tasks: the engine does not filter by a service that is gone.
         mine = [task for task in engine.tasks() if task.get("ServiceID") in services]
-        left = sum(task["Status"].get("State") not in _ENDED for task in mine)
+        left = len(mine) - len(ended(mine))
         if not left or clock.now() >= until:
             return left
         clock.sleep(POLL_S)
